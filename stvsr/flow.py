@@ -32,10 +32,11 @@ def estimator(name: str) -> Estimator:
     return ESTIMATORS[name]
 
 
-def warp(image: Tensor, flow: Tensor) -> Tensor:
-    """Sample `image` (B, C, H, W) at x + flow(x), bilinearly, borders repeated; `flow` (B, 2, H, W) in pixels.
+def warp(image: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
+    """Sample `image` (B, C, H, W) at x + flow(x), bilinearly; `flow` (B, 2, H, W) in pixels.
 
-    With the flow from t to k this brings frame k onto frame t.
+    With the flow from t to k this brings frame k onto frame t. `padding` says what lies outside the image: "border"
+    repeats its edge, "zeros" is black.
     """
     height, width = image.shape[-2:]
     y = torch.arange(height, device=flow.device, dtype=flow.dtype).view(-1, 1)
@@ -43,7 +44,7 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     grid_x = (x + flow[:, 0]) * (2 / max(width - 1, 1)) - 1
     grid_y = (y + flow[:, 1]) * (2 / max(height - 1, 1)) - 1
     grid = torch.stack([grid_x, grid_y], dim=-1)
-    return F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode="border", align_corners=True)
+    return F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode=padding, align_corners=True)
 
 
 def occlusion(forward: Tensor, backward: Tensor) -> Tensor:
