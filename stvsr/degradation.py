@@ -97,7 +97,7 @@ def quantise(image: Tensor) -> Tensor:
 
 def to_float(frames: np.ndarray) -> Tensor:
     """8-bit (T, H, W, 3) -> float32 (T, 3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).contiguous().float() / 255
+    return torch.from_numpy(np.require(frames, requirements=["C", "W"])).movedim(-1, -3).contiguous().float() / 255
 
 
 def to_uint8(video: Tensor) -> np.ndarray:
