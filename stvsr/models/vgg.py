@@ -1,0 +1,109 @@
+"""Features of VGG networks trained on ImageNet (Simonyan and Zisserman, ICLR 2015), frozen, for the perceptual loss."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stvsr import assets
+from stvsr.errors import InputError
+from stvsr.models.checkpoints import read_state
+
+CHANNELS = (64, 128, 256, 512, 512)
+CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # per block
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of RGB in [0, 1]
+
+
+def layer_names(network: str) -> list[str]:
+    """Return the names of a network's layers in order: conv1_1, relu1_1, conv1_2, ..., pool1, conv2_1, ..., pool5.
+
+    A name's place in the list is its number in torchvision's `features`.
+
+    Raises:
+        InputError: `network` is neither vgg16 nor vgg19.
+    """
+    if network not in CONVOLUTIONS:
+        raise InputError(f"network {network!r} is unknown: choose from {', '.join(CONVOLUTIONS)}")
+    names = []
+    for block, count in enumerate(CONVOLUTIONS[network], start=1):
+        for index in range(1, count + 1):
+            names += [f"conv{block}_{index}", f"relu{block}_{index}"]
+        names.append(f"pool{block}")
+    return names
+
+
+class VGGFeatures(nn.Module):
+    """Map images to the activations of one layer of VGG16 or VGG19; the weights never change.
+
+    Args:
+        layer: where to stop, a name of `layer_names`. The study's report uses relu3_1, iSeeBetter pool5.
+        network: vgg16 (weights from the asset of that name) or vgg19 (`weights` needed).
+        weights: a checkpoint in torchvision's format (`features.0.weight`, ...; .pth or .safetensors).
+
+    Raises:
+        InputError: unknown network or layer, weights absent or of another network.
+    """
+
+    def __init__(self, layer: str = "relu3_1", network: str = "vgg16", weights: str | Path | None = None):
+        super().__init__()
+        names = layer_names(network)
+        if layer not in names:
+            raise InputError(f"{network} has no layer {layer!r}: choose from {', '.join(names)}")
+        self.layers = nn.Sequential()
+        inputs = 3
+        for name in names[: names.index(layer) + 1]:
+            outputs = CHANNELS[int(name[4]) - 1]
+            self.layers.add_module(name, _layer(name, inputs, outputs))
+            inputs = outputs
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self._load(network, weights)
+        self.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return activations (B, C, h, w) of images (B, 3, H, W), RGB in [0, 1]; gradients reach the images."""
+        return self.layers((image - self.mean) / self.std)
+
+    @torch.no_grad()
+    def _load(self, network: str, weights: str | Path | None) -> None:
+        source = weights or f"asset {network}"
+        state = _shipped(network) if weights is None else _torchvision(network, weights)
+        for name, conv in self.layers.named_children():
+            for part, parameter in conv.named_parameters():
+                given = state.get(f"{name}.{part}")
+                if given is None or given.shape != parameter.shape:
+                    found = "missing" if given is None else f"of shape {tuple(given.shape)}"
+                    raise InputError(f"{source}: {part} of {name} is {found}, {network} wants {tuple(parameter.shape)}")
+                parameter.copy_(given)
+
+
+def _layer(name: str, inputs: int, outputs: int) -> nn.Module:
+    if name.startswith("conv"):
+        return nn.Conv2d(inputs, outputs, 3, padding=1)
+    return nn.ReLU() if name.startswith("relu") else nn.MaxPool2d(2)
+
+
+def _shipped(network: str) -> dict[str, Tensor]:
+    """Return the asset's convolutions by layer name, (O, I, H, W); the asset has them as (H, W, I, O)."""
+    if network != "vgg16":
+        raise InputError(
+            f"weights of {network} do not come with the package: "
+            f"give weights=PATH of torchvision's {network} checkpoint, or use network='vgg16'"
+        )
+    arrays = assets.load_arrays(assets.locate("vgg16"))["VGG16_0"]
+    state = {}
+    convs = [name for name in layer_names(network) if name.startswith("conv")]
+    for index, name in enumerate(convs):
+        state[f"{name}.weight"] = torch.from_numpy(arrays[f"Conv_{index}"]["kernel"]).permute(3, 2, 0, 1)
+        state[f"{name}.bias"] = torch.from_numpy(arrays[f"Conv_{index}"]["bias"])
+    return state
+
+
+def _torchvision(network: str, path: str | Path) -> dict[str, Tensor]:
+    numbers = {f"features.{index}": name for index, name in enumerate(layer_names(network))}
+    state = {}
+    for key, tensor in read_state(path).items():
+        place, _, part = key.rpartition(".")
+        if place in numbers:
+            state[f"{numbers[place]}.{part}"] = tensor
+    return state
