@@ -3,6 +3,8 @@
 Parameter names are those of the published BasicVSR weights, so that its `spynet.*` entries load strictly.
 """
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +23,7 @@ class _Level(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        for wide, narrow in zip(CHANNELS, CHANNELS[1:], strict=False):
+        for wide, narrow in itertools.pairwise(CHANNELS):
             layers += [nn.Conv2d(wide, narrow, 7, padding=3), nn.ReLU()]
         self.basic_module = nn.Sequential(*layers[:-1])  # a flow has either sign: no ReLU after the last
 
