@@ -87,7 +87,8 @@ def resize(image: Tensor, height: int, width: int) -> Tensor:
     """Resize (B, C, H, W) to (B, C, height, width) by MATLAB's bicubic: one weight matrix per axis."""
     rows = _weights(image.shape[-2], height).to(image)
     columns = _weights(image.shape[-1], width).to(image)
-    return rows @ image @ columns.T
+    with torch.autocast(image.device.type, enabled=False):  # half precision would cost more than the method gains
+        return rows @ image @ columns.T
 
 
 def quantise(image: Tensor) -> Tensor:

@@ -149,6 +149,8 @@ class RBPN(nn.Module):
         self.res_feat3 = nn.Sequential(*(ResidualBlock(feat) for _ in range(blocks)), ConvBlock(feat, base, *projection))
         self.output = ConvBlock((config.num_frames - 1) * feat, 3, 3, 1, 1, activate=False)
         self.apply(_initialise)
+        if config.residual:  # start at bicubic
+            nn.init.zeros_(self.output.conv.weight)
 
     def forward(self, target: Tensor, neighbours: Tensor, flows: Tensor) -> Tensor:
         """Return the HR target frame, (B, 3, s*h, s*w), nominally in [0, 1] but not clamped.

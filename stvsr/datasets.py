@@ -1,0 +1,335 @@
+"""Clips of every kind behind one notion, their shots and splits, and the septuplets drawn from them.
+
+A clip is a run of frames with no cut in it: a Vimeo-90k septuplet, a folder of frames (Vid4), one shot of a video file.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from stvsr import assets, augmentation, flow, video
+from stvsr.degradation import DEGRADATIONS, crop_to_multiple, resize, to_float, to_uint8
+from stvsr.errors import InputError
+from stvsr.runs import write_atomic
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
+SAMPLES = ("bikes", "bigbuckbunny", "carphone")
+SPLITS = {"train": 0.70, "validation": 0.85, "test": 1.0}  # the report's 70-15-15, as where each part ends
+ALL_SPLITS = (*SPLITS, "official-train", "official-test", "all")
+SHORTEST_SHOT = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A run of frames without a cut.
+
+    name: identifier, unique in a data set. height, width: HR size in pixels. `files` for a folder of frames, one path
+    each; otherwise `source` is a video file and the clip is its frames start..stop-1. `shrink` divides the HR size first
+    (more texture per clip in training).
+    """
+
+    name: str
+    source: Path
+    height: int
+    width: int
+    start: int
+    stop: int
+    files: tuple[Path, ...] = ()
+    shrink: float = 1.0
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def frames(self, indices: Sequence[int] | None = None) -> np.ndarray:
+        """Return 8-bit RGB frames (T, H, W, 3), all of them or those at `indices` (0-based in the clip)."""
+        indices = range(len(self)) if indices is None else indices
+        if not self.files:
+            return _decoded(self.source, self.shrink)[[self.start + i for i in indices]]
+        frames = np.stack([video.read_image(self.files[self.start + i]) for i in indices])
+        return _shrunk(frames, self.shrink)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the file, or of the frames' files in order."""
+        if not self.files:
+            return assets.digest(self.source)
+        return hashlib.sha256("".join(assets.digest(file) for file in self.files).encode()).hexdigest()
+
+
+def load_clips(data: str | Sequence[str], split: str = "all") -> list[Clip]:
+    """Return the clips of one or more data sets, sorted by name, cut at shots.
+
+    Args:
+        data: `samples`, `samples:NAME`, a video file, a folder of frames, a folder of either, or a Vimeo-90k root;
+            or several of them. `SOURCE@SPLIT` gives one source a split of its own.
+        split: `train`, `validation` or `test` (70-15-15, see `split_of`), `official-train` or `official-test`
+            (Vimeo-90k's lists), or `all`.
+
+    Raises:
+        InputError: something is missing, empty, or the split leaves no clip.
+    """
+    clips = []
+    for source in [data] if isinstance(data, str) else data:
+        path, at, own = source.rpartition("@")
+        path, part = (path, own) if at and own in ALL_SPLITS else (source, split)
+        if part not in ALL_SPLITS:
+            raise InputError(f"split {part!r} is unknown: choose from {', '.join(ALL_SPLITS)}")
+        clips += [clip for clip in _find(path, part) if part not in SPLITS or split_of(clip.name) == part]
+    if not clips:
+        raise InputError(f"no clip is left of {data} in split {split}: add clips or use split all")
+    return sorted(clips, key=lambda clip: clip.name)
+
+
+def split_of(name: str) -> str:
+    """Return `train`, `validation` or `test` for a clip: its name's SHA-256 as a fraction, cut at 0.70 and 0.85.
+
+    The split of a clip depends on nothing but its name, so that adding clips never moves one from test to train.
+    """
+    fraction = int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
+    return next(split for split, end in SPLITS.items() if fraction < end)
+
+
+def select_clips(clips: Sequence[Clip], names: Sequence[str]) -> list[Clip]:
+    """Return the clips of these names; InputError names a missing one and lists what there is."""
+    known = {clip.name: clip for clip in clips}
+    for name in names:
+        if name not in known:
+            raise InputError(f"clip {name} is missing: there are {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def require_window(clips: Sequence[Clip], num_frames: int) -> None:
+    """Raise InputError for the first clip that is shorter than the generator's window."""
+    for clip in clips:
+        if len(clip) < num_frames:
+            raise InputError(
+                f"clip {clip.name} has {len(clip)} frames, the window needs {num_frames}: lower num_frames or drop the clip"
+            )
+
+
+def shrink_clip(clip: Clip, factor: float) -> Clip:
+    """Return the clip with its HR size divided by `factor` (bicubic, antialiased)."""
+    if factor == 1:
+        return clip
+    height, width = int(clip.height / factor), int(clip.width / factor)
+    return dataclasses.replace(clip, name=f"{clip.name}/{factor:g}", height=height, width=width, shrink=factor)
+
+
+def reflect(index: int, length: int) -> int:
+    """Return the frame that stands for `index` beyond a clip's ends: mirrored, the end frame not repeated."""
+    period = max(2 * (length - 1), 1)
+    index = abs(index) % period
+    return period - index if index >= length else index
+
+
+def window_indices(centre: int, num_frames: int, length: int) -> list[int]:
+    """Return the frames of the window around `centre`, mirrored at the clip's ends."""
+    half = num_frames // 2
+    return [reflect(centre + k, length) for k in range(-half, half + 1)]
+
+
+def find_cuts(frames: np.ndarray) -> list[int]:
+    """Return the indices at which a new shot starts, in 8-bit frames (T, H, W, 3).
+
+    A cut is a change that is large (8% of the range), three times the usual one around it, and that also moves 15% of the
+    colour histogram: fast motion fails the last two, a flash of one frame the second.
+    """
+    small = [cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA) for frame in frames]
+    change = np.array([np.abs(a.astype(float) - b).mean() / 255 for a, b in zip(small, small[1:], strict=False)])
+    histogram = [np.stack([np.histogram(f[..., c], 16, (0, 256))[0] for c in range(3)]) / f[..., 0].size for f in small]
+    moved = np.array([np.abs(a - b).sum() / 6 for a, b in zip(histogram, histogram[1:], strict=False)])
+    cuts = []
+    for i in range(len(change)):
+        around = np.delete(change[max(0, i - 4) : i + 5], min(i, 4))
+        usual = np.median(around) if len(around) else 0.0
+        if change[i] > max(0.08, 3 * usual) and moved[i] > 0.15:
+            cuts.append(i + 1)
+    return cuts
+
+
+def _find(source: str, split: str) -> list[Clip]:
+    if source == "samples" or source.startswith("samples:"):
+        names = SAMPLES if source == "samples" else (source.removeprefix("samples:"),)
+        return [clip for name in names for clip in _shots(assets.locate(name), name)]
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise InputError(f"data {source} does not exist: give a video, a folder of frames or clips, or samples")
+    if path.is_file():
+        return _shots(path, path.stem)
+    if (path / "sequences").is_dir():
+        return _vimeo(path, split)
+    if _has_frames(path):
+        return [_folder(path, path.name)]
+    clips = [clip for entry in sorted(path.iterdir()) for clip in _entry(entry)]
+    if not clips:
+        raise InputError(f"folder {source} holds no frames, videos or folders of frames: PNG, WebP, JPEG or video files")
+    return clips
+
+
+def _entry(entry: Path) -> list[Clip]:
+    if entry.is_dir():
+        return [_folder(entry, entry.name)] if _has_frames(entry) else []
+    return _shots(entry, entry.stem) if entry.suffix.lower() in VIDEO_SUFFIXES else []
+
+
+def _has_frames(folder: Path) -> bool:
+    return any(entry.suffix.lower() in video.IMAGE_SUFFIXES for entry in folder.iterdir())
+
+
+def _folder(path: Path, name: str) -> Clip:
+    files = tuple(video.image_files(path))
+    with Image.open(files[0]) as image:
+        width, height = image.size
+    return Clip(name=name, source=path, height=height, width=width, start=0, stop=len(files), files=files)
+
+
+def _shots(path: Path, name: str) -> list[Clip]:
+    """Cut a video into shots; those of fewer than seven frames, a septuplet, are left out (unless it is the whole file)."""
+    frames = _decoded(path, 1.0)
+    _, height, width, _ = frames.shape
+    edges = [0, *_cuts(path), len(frames)]
+    clip = functools.partial(Clip, source=path, height=height, width=width)
+    if len(edges) == 2:
+        return [clip(name=name, start=0, stop=len(frames))]
+    spans = [(start, stop) for start, stop in zip(edges, edges[1:], strict=False) if stop - start >= SHORTEST_SHOT]
+    return [clip(name=f"{name}-{i:02d}", start=start, stop=stop) for i, (start, stop) in enumerate(spans)]
+
+
+def _vimeo(root: Path, split: str) -> list[Clip]:
+    lists = {"official-train": ["sep_trainlist.txt"], "official-test": ["sep_testlist.txt"]}
+    names = lists.get(split, ["sep_trainlist.txt", "sep_testlist.txt"])
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing:
+        raise InputError(f"Vimeo-90k root {root} has no {missing[0]}: unpack the septuplet archive completely")
+    lines = [line.strip() for name in names for line in (root / name).read_text().splitlines() if line.strip()]
+    return [_septuplet(root, line) for line in lines]
+
+
+def _septuplet(root: Path, line: str) -> Clip:
+    folder = root / "sequences" / line
+    if ".." in Path(line).parts or Path(line).is_absolute():
+        raise InputError(f"Vimeo-90k list names {line}: only folders below sequences are read")
+    files = tuple(folder / f"im{i}.png" for i in range(1, 8))
+    height, width = 256, 448
+    return Clip(name=line, source=folder, height=height, width=width, start=0, stop=7, files=files)
+
+
+@functools.lru_cache(maxsize=256)
+def _decoded(path: Path, shrink: float) -> np.ndarray:
+    """Return the frames of a video, memory-mapped from a cache that is filled once per file content and size."""
+    stored = cache_folder() / f"{assets.digest(path)[:32]}-{shrink:g}.npy"
+    if not stored.is_file():
+        frames = video.read_clip(path) if shrink == 1 else _shrunk(_decoded(path, 1.0), shrink)
+        write_atomic(stored, lambda file: np.save(file, frames))
+    return np.load(stored, mmap_mode="r", allow_pickle=False)
+
+
+@functools.lru_cache(maxsize=256)
+def _cuts(path: Path) -> list[int]:
+    return find_cuts(_decoded(path, 1.0))
+
+
+def cache_folder() -> Path:
+    """Return where decoded clips are kept: $STVSR_CACHE, or `stvsr` in the user's cache folder. Safe to delete."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stvsr"
+    folder = Path(os.environ.get("STVSR_CACHE", default))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _shrunk(frames: np.ndarray, factor: float) -> np.ndarray:
+    if factor == 1:
+        return frames
+    height, width = int(frames.shape[1] / factor), int(frames.shape[2] / factor)
+    return np.concatenate([to_uint8(resize(to_float(frame[None]), height, width)) for frame in frames])
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig:
+    """What one training sample holds.
+
+    num_frames: the generator's window T. targets: consecutive frames to generate, 1 or 3. patch: LR patch side.
+    scale: upscaling factor. degradation: bi or bd. flow: estimator's name, or none. augment: dihedral and time reversal.
+    """
+
+    num_frames: int = 7
+    targets: int = 1
+    patch: int = 64
+    scale: int = 4
+    degradation: str = "bi"
+    flow: str = "dis"
+    augment: bool = True
+
+    def __post_init__(self):
+        if self.num_frames < 3 or self.num_frames % 2 == 0:
+            raise InputError(f"num_frames is {self.num_frames}: it must be odd and at least 3")
+        if self.targets not in (1, 3):
+            raise InputError(f"targets is {self.targets}: 1, or 3 for losses over time")
+        if self.patch < 8:
+            raise InputError(f"patch is {self.patch} LR pixels: at least 8")
+        if self.degradation not in DEGRADATIONS:
+            raise InputError(f"degradation {self.degradation!r} is unknown: choose from {', '.join(DEGRADATIONS)}")
+        if self.flow != "none":
+            flow.estimator(self.flow)
+
+    @property
+    def length(self) -> int:
+        """Frames read per sample: the windows of all targets together."""
+        return self.num_frames + self.targets - 1
+
+
+class SeptupletDataset(Dataset):
+    """Endless, seeded septuplets: sample i is the same in every run, so a resumed run sees what it would have seen.
+
+    Item: `lr` (N, 3, h, w) with N = num_frames + targets - 1, `hr` (targets, 3, s*h, s*w), and, unless flow is none,
+    `flows` (targets, T-1, 2, h, w) from each target to its neighbours, LR pixels. RGB in [0, 1].
+    """
+
+    def __init__(self, clips: Sequence[Clip], config: SampleConfig, *, seed: int, length: int):
+        require_window(clips, config.num_frames)
+        side = config.patch * config.scale
+        for clip in clips:
+            if min(clip.height, clip.width) < side:
+                raise InputError(f"clip {clip.name} is {clip.width}x{clip.height}, a patch needs {side}: lower the patch size")
+        self.clips, self.config, self.seed, self.length = list(clips), config, seed, length
+        frames = np.array([len(clip) for clip in clips], dtype=float)
+        self.weights = frames / frames.sum()
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        rng = np.random.default_rng([self.seed, index])
+        clip = self.clips[rng.choice(len(self.clips), p=self.weights)]
+        return make_sample(clip, augmentation.draw(rng, clip, self.config), self.config)
+
+
+def make_sample(clip: Clip, drawn: augmentation.Draw, config: SampleConfig) -> dict[str, Tensor]:
+    """Cut, augment, degrade and estimate flow, in that order, for one draw from one clip."""
+    indices = [reflect(drawn.start + k, len(clip)) for k in range(config.length)]
+    hr, margins = augmentation.apply(drawn, clip.frames(indices), config)
+    lr = to_uint8(DEGRADATIONS[config.degradation](to_float(crop_to_multiple(hr, config.scale)), config.scale))
+    lr = _trim(lr, margins, 1)
+    middle = slice(config.num_frames // 2, config.num_frames // 2 + config.targets)
+    sample = {"lr": to_float(lr), "hr": to_float(_trim(hr, margins, config.scale)[middle])}
+    if config.flow != "none":
+        estimate = flow.estimator(config.flow)
+        windows = [lr[k : k + config.num_frames] for k in range(config.targets)]
+        sample["flows"] = torch.stack([flow.window_flows(window, estimate) for window in windows])
+    return sample
+
+
+def _trim(frames: np.ndarray, margins: tuple[int, int, int, int], scale: int) -> np.ndarray:
+    """Cut the margins (top, bottom, left, right; LR pixels) off frames (T, H, W, 3)."""
+    top, bottom, left, right = (margin * scale for margin in margins)
+    return frames[:, top : frames.shape[1] - bottom, left : frames.shape[2] - right]

@@ -1,0 +1,52 @@
+"""Several processes under torchrun, or one: the same loop either way."""
+
+import contextlib
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stvsr.runs import pick_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """This process among `world`: its index and its device."""
+
+    index: int
+    world: int
+    device: torch.device
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return the module, averaging gradients over processes when there are several.
+
+        Buffers are not broadcast: a discriminator with batch norm is called twice per step, and a broadcast between the
+        calls would overwrite what the first backward still needs. Statistics are therefore those of each process.
+        """
+        if self.world == 1:
+            return module
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+
+def current(device: str = "auto") -> Rank:
+    """Return this process's rank from torchrun's environment, joining the group on the first call; alone without it."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Rank(index=0, world=1, device=pick_device(device))
+    picked = pick_device(device)
+    if picked.type == "cuda":
+        picked = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(picked)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if picked.type == "cuda" else "gloo")
+    return Rank(index=torch.distributed.get_rank(), world=world, device=picked)
+
+
+def leave() -> None:
+    """Leave the process group, if any."""
+    with contextlib.suppress(ValueError, AssertionError):
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

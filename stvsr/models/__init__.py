@@ -1,0 +1,112 @@
+"""Generators by name, and their checkpoints: safetensors with the configuration inside, never a pickle that runs."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stvsr import assets
+from stvsr.errors import InputError
+from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig, load_basicvsr
+from stvsr.models.checkpoints import load_state, read_state
+from stvsr.models.rbpn import RBPN, RBPNConfig
+from stvsr.runs import load_tensors, save_tensors
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+
+KINDS = {"rbpn": (RBPN, RBPNConfig), "basicvsr": (BasicVSR, BasicVSRConfig)}
+PRESETS = {
+    "rbpn": RBPNConfig(),
+    # five frames: a septuplet holds three whole windows, one per target of a loss over time
+    "rbpn-small": RBPNConfig(base_filter=64, feat=16, num_stages=1, n_resblock=1, num_frames=5, residual=True),
+    "rbpn-tiny": RBPNConfig(base_filter=8, feat=4, num_stages=1, n_resblock=1, num_frames=5, residual=True),
+    "basicvsr": BasicVSRConfig(),
+}
+
+
+def build_generator(preset: str) -> nn.Module:
+    """Return a new generator of a preset's size: `rbpn` (published), `rbpn-small`, `rbpn-tiny`, or `basicvsr`."""
+    if preset not in PRESETS:
+        raise InputError(f"generator {preset!r} is unknown: choose from {', '.join(PRESETS)}")
+    config = PRESETS[preset]
+    return RBPN(config) if isinstance(config, RBPNConfig) else BasicVSR(config)
+
+
+def generate(generator: nn.Module, lr: Tensor, flows: Tensor | None, targets: int = 1) -> Tensor:
+    """Return the middle `targets` frames of an LR run, (B, targets, 3, s*h, s*w).
+
+    Args:
+        lr: LR frames (B, N, 3, h, w), RGB in [0, 1].
+        flows: (B, targets, T-1, 2, h, w) from each target to its neighbours for a windowed generator (N = T + targets - 1);
+            None for one that reads the whole run (BasicVSR).
+    """
+    if flows is None:
+        first = (lr.shape[1] - targets) // 2
+        return generator(lr)[:, first : first + targets]
+    batch, targets, neighbours = flows.shape[:3]
+    windows = torch.stack([lr[:, k : k + neighbours + 1] for k in range(targets)], dim=1).flatten(0, 1)
+    middle = neighbours // 2
+    others = torch.cat([windows[:, :middle], windows[:, middle + 1 :]], dim=1)
+    return generator(windows[:, middle], others, flows.flatten(0, 1)).unflatten(0, (batch, targets))
+
+
+def save_generator(path: Path, generator: nn.Module, *, dtype: torch.dtype | None = None, **meta: object) -> None:
+    """Write a generator's weights and configuration as one safetensors file; `meta` (JSON values) goes along."""
+    state = {name: tensor.to(dtype) if dtype else tensor for name, tensor in generator.state_dict().items()}
+    kind = "rbpn" if isinstance(generator, RBPN) else "basicvsr"
+    save_tensors(path, state, {"model": kind, "config": dataclasses.asdict(generator.config), **meta})
+
+
+def load_generator(name_or_path: str | Path) -> tuple[nn.Module, dict]:
+    """Return a generator in eval mode and its description.
+
+    Accepts a name of `shipped_weights()`, `basicvsr-bi`, `basicvsr-bd`, a checkpoint that `save_generator` wrote, or a
+    published RBPN checkpoint (.pth, with or without `module.`), whose size is read off its tensors.
+
+    Raises:
+        InputError: unknown name, missing file, or tensors that do not fit; never a silent start from random weights.
+    """
+    name = str(name_or_path)
+    if name in ("basicvsr-bi", "basicvsr-bd"):
+        return load_basicvsr(name).eval(), {"model": "basicvsr", "name": name, "sha256": assets.ASSETS[name].sha256}
+    path = WEIGHTS / f"{name}.safetensors" if name in shipped_weights() else Path(name)
+    if not path.is_file():
+        known = ", ".join([*shipped_weights(), "basicvsr-bi", "basicvsr-bd"])
+        raise InputError(f"generator {name} is neither a file nor a known name: choose from {known}")
+    state, meta = load_tensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
+    generator = _empty_generator(state, meta, path)
+    load_state(generator, state, f"checkpoint {path}")
+    return generator.float().eval(), {**meta, "name": path.stem, "sha256": assets.digest(path)}
+
+
+def shipped_weights() -> list[str]:
+    """Return the names of the weights that come with the package."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+
+
+def _empty_generator(state: dict[str, Tensor], meta: dict, path: Path) -> nn.Module:
+    if "model" not in meta:
+        return RBPN(infer_config(state, path))
+    try:
+        network, config = KINDS[meta["model"]]
+        return network(config(**meta["config"]))
+    except (TypeError, KeyError) as error:
+        raise InputError(f"checkpoint {path} describes no generator known here: {error}") from None
+
+
+def infer_config(state: dict[str, Tensor], source: object) -> RBPNConfig:
+    """Read an RBPN's size off the shapes of its state dict; InputError when they are not those of an RBPN."""
+    try:
+        base_filter, feat = state["feat0.conv.weight"].shape[0], state["DBPN.feat1.conv.weight"].shape[0]
+        kernel = state["DBPN.up1.up_conv1.deconv.weight"].shape[-1]
+        return RBPNConfig(
+            base_filter=base_filter,
+            feat=feat,
+            num_stages=state["DBPN.output.conv.weight"].shape[1] // feat,
+            n_resblock=len({name.split(".")[1] for name in state if name.startswith("res_feat1.")}) - 1,
+            num_frames=state["output.conv.weight"].shape[1] // feat + 1,
+            scale={6: 2, 8: 4, 12: 8}[kernel],
+        )
+    except KeyError as error:
+        raise InputError(f"checkpoint {source} is of no generator known here: {error} is missing") from None

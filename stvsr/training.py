@@ -1,0 +1,436 @@
+"""What every training shares: configuration, batches, schedule, precision, checkpoints, log, progress.
+
+The trainings themselves are `pretraining` (pixel loss) and `finetuning` (adversarial).
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import difflib
+import json
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.tensorboard import SummaryWriter
+from tqdm.auto import tqdm
+
+from stvsr import distributed
+from stvsr.datasets import SampleConfig, SeptupletDataset, load_clips, select_clips, shrink_clip
+from stvsr.degradation import bicubic_up, quantise
+from stvsr.errors import InputError
+from stvsr.models import PRESETS, build_generator, generate, load_generator, save_generator
+from stvsr.runs import load_tensors, read_json, read_log, save_tensors, write_json, write_text
+
+SCHEDULES = ("constant", "cosine", "step")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which clips a training sees, and how.
+
+    data: sources as `datasets.load_clips` takes them. split: of these. clips: names to keep, empty for all.
+    shrink: factors by which the HR size is divided first, each adding a copy of every clip.
+    patch: LR patch side, pixels. degradation: bi or bd. flow: estimator of the LR flow. workers: loader processes.
+    """
+
+    data: tuple[str, ...] = ("samples",)
+    split: str = "train"
+    clips: tuple[str, ...] = ()
+    shrink: tuple[float, ...] = (1.0,)
+    patch: int = 64
+    degradation: str = "bi"
+    flow: str = "dis"
+    augment: bool = True
+    workers: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How weights move.
+
+    steps, batch: of updates and of samples in each (over all processes). learning_rate: of Adam at its highest. schedule:
+    constant, cosine (to 1% at the end) or step (a tenth after `decay_at` of the steps). warmup: steps. clip_gradient: norm, 0 for none.
+    ema: decay of the averaged weights that are saved, 0 for none. mixed_precision: on CUDA only. compile: torch.compile.
+    log_every, save_every: steps. seed: of everything.
+    """
+
+    steps: int = 1000
+    batch: int = 4
+    learning_rate: float = 1e-4
+    schedule: str = "cosine"
+    decay_at: float = 0.5
+    warmup: int = 0
+    clip_gradient: float = 0.0
+    ema: float = 0.0
+    mixed_precision: bool = True
+    compile: bool = False
+    log_every: int = 10
+    save_every: int = 500
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self):
+        if self.steps < 1 or self.batch < 1:
+            raise InputError(f"steps is {self.steps} and batch {self.batch}: both must be at least 1")
+        if self.learning_rate <= 0:
+            raise InputError(f"learning_rate is {self.learning_rate}: it must be positive")
+        if self.schedule not in SCHEDULES:
+            raise InputError(f"schedule {self.schedule!r} is unknown: choose from {', '.join(SCHEDULES)}")
+        if not 0 <= self.ema < 1:
+            raise InputError(f"ema is {self.ema}: a decay in [0, 1), 0 for none")
+
+
+def start_generator(preset: str, start: str) -> nn.Module:
+    """Return a generator of the preset's size in train mode, from `start` when given.
+
+    Raises:
+        InputError: the checkpoint is of another size than the preset.
+    """
+    if not start:
+        return build_generator(preset).train()
+    generator, _ = load_generator(start)
+    if generator.config != PRESETS[preset]:
+        raise InputError(f"checkpoint {start} is {generator.config}, the preset {preset} is {PRESETS[preset]}: choose its preset")
+    return generator.train()
+
+
+def sample_config(generator: nn.Module, data: DataConfig, targets: int = 1) -> SampleConfig:
+    """Return what a generator needs in a sample; one without a window (BasicVSR) reads seven frames and no flow."""
+    windowed = hasattr(generator.config, "num_frames")
+    return SampleConfig(
+        num_frames=generator.config.num_frames if windowed else 7,
+        scale=getattr(generator.config, "scale", 4),
+        flow=data.flow if windowed else "none",
+        targets=targets,
+        patch=data.patch,
+        degradation=data.degradation,
+        augment=data.augment,
+    )
+
+
+def open_dataset(data: DataConfig, sample: SampleConfig, optim: OptimConfig) -> SeptupletDataset:
+    """Return the endless data set of a training: exactly `steps * batch` samples."""
+    clips = load_clips(data.data, data.split)
+    clips = select_clips(clips, data.clips) if data.clips else clips
+    side = sample.patch * sample.scale
+    copies = [shrink_clip(clip, factor) for clip in clips for factor in data.shrink]
+    fitting = [clip for clip in copies if clip.shrink == 1 or min(clip.height, clip.width) >= side]
+    return SeptupletDataset(fitting, sample, seed=optim.seed, length=optim.steps * optim.batch)
+
+
+def batches(
+    dataset: SeptupletDataset, optim: OptimConfig, start: int, rank: distributed.Rank, workers: int
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """Yield (step, batch on the device) from `start` on, this process's share of each."""
+    if optim.batch % rank.world:
+        raise InputError(f"batch is {optim.batch}: it must be a multiple of the {rank.world} processes")
+    share = optim.batch // rank.world
+    plan = [
+        list(range(step * optim.batch + rank.index * share, step * optim.batch + (rank.index + 1) * share))
+        for step in range(start, optim.steps)
+    ]
+    loader = DataLoader(
+        dataset,
+        batch_sampler=plan,
+        num_workers=workers,
+        pin_memory=rank.device.type == "cuda",
+        persistent_workers=False,
+        prefetch_factor=4 if workers else None,
+    )
+    piped = not sys.stderr.isatty()  # then `launch` draws the bar from the progress lines
+    progress = tqdm(loader, total=optim.steps, initial=start, unit="step", disable=piped or rank.index > 0, mininterval=1)
+    for step, batch in enumerate(progress, start):
+        yield step, {name: tensor.to(rank.device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def learning_rate(step: int, optim: OptimConfig) -> float:
+    """Return the learning rate of a step (0-based): linear warm-up, then the schedule."""
+    if step < optim.warmup:
+        return optim.learning_rate * (step + 1) / optim.warmup
+    done = (step - optim.warmup) / max(optim.steps - optim.warmup, 1)
+    factors = {
+        "constant": 1.0,
+        "cosine": 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2,
+        "step": 1.0 if done < optim.decay_at else 0.1,
+    }
+    return optim.learning_rate * factors[optim.schedule]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every parameter group."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+@torch.no_grad()
+def update_average(averaged: nn.Module | None, network: nn.Module, decay: float) -> None:
+    """Move the exponential moving average of the weights one step towards the network's."""
+    if averaged is not None:
+        torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
+
+
+def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8) -> dict[str, Tensor]:
+    """Return a fixed batch of patches, not augmented, from the validation split of the same data."""
+    clips = load_clips(data.data, "validation" if data.split == "train" else data.split)
+    fitting = [clip for clip in clips if min(clip.height, clip.width) >= sample.patch * sample.scale and len(clip) >= sample.num_frames]
+    fixed = SeptupletDataset(fitting or clips, dataclasses.replace(sample, targets=1, augment=False), seed=1, length=count)
+    return torch.utils.data.default_collate([fixed[i] for i in range(count)])
+
+
+@torch.no_grad()
+def validate(generator: nn.Module, batch: dict[str, Tensor], device: torch.device) -> dict[str, float]:
+    """Return the RGB PSNR (dB, 8-bit outputs) of generator and bicubic on the validation patches."""
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    truth, middle = batch["hr"][:, 0], batch["lr"].shape[1] // 2
+    output = generate(generator, batch["lr"], batch.get("flows"))[:, 0]
+    bicubic = bicubic_up(batch["lr"][:, middle], truth.shape[-1] // batch["lr"].shape[-1])
+    decibel = [-10 * torch.log10(((quantise(image.float()) - truth) ** 2).mean()) for image in (output, bicubic)]
+    return {"validation_psnr": decibel[0].item(), "validation_psnr_bicubic": decibel[1].item()}
+
+
+class Precision:
+    """Automatic mixed precision on CUDA: bfloat16 where the GPU has it, float16 with a loss scaler elsewhere."""
+
+    def __init__(self, optim: OptimConfig, device: torch.device):
+        self.device, self.enabled = device, optim.mixed_precision and device.type == "cuda"
+        half = self.enabled and not torch.cuda.is_bf16_supported()
+        self.dtype = torch.float16 if half else torch.bfloat16
+        self.scaler = torch.amp.GradScaler(device.type, enabled=half)
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.enabled)
+
+    def update(self, loss: Tensor, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
+        """Zero, back-propagate, clip and step; return the gradient's norm before clipping."""
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        return self.step(optimizer, clip)
+
+    def step(self, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
+        """Clip the gradients that are there, and step; return their norm before clipping."""
+        self.scaler.unscale_(optimizer)
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return norm
+
+
+class Checkpoint:
+    """Everything a training needs to go on exactly: weights, optimiser states, scaler, step; one atomic file."""
+
+    def __init__(self, folder: Path, modules: dict[str, nn.Module], optimizers: dict, rank: distributed.Rank, scaler=None):
+        self.folder, self.path = Path(folder), Path(folder) / "checkpoint.safetensors"
+        self.modules, self.optimizers, self.rank, self.scaler = modules, optimizers, rank, scaler
+
+    def save(self, step: int, config: object) -> None:
+        if self.rank.index:
+            return
+        tensors = {f"module/{name}/{key}": value for name, module in self.modules.items() for key, value in module.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+        scaler = self.scaler.state_dict() if self.scaler else {}
+        save_tensors(self.path, tensors, {"step": step, "config": as_json(config), "scaler": scaler})
+
+    def load(self, config: object) -> int:
+        """Restore the last state and return its step, 0 when there is none; InputError when it is of another config."""
+        if not self.path.is_file():
+            return 0
+        tensors, meta = load_tensors(self.path)
+        if meta.get("config") != as_json(config):
+            raise InputError(f"{self.path} was made with another configuration: choose another folder or delete it")
+        for name, module in self.modules.items():
+            prefix = f"module/{name}/"
+            module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(_optimizer_state(optimizer, name, tensors))
+        if self.scaler and meta["scaler"]:
+            self.scaler.load_state_dict(meta["scaler"])
+        return meta["step"]
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer, name: str, tensors: dict[str, Tensor]) -> dict:
+    state: dict[int, dict] = {}
+    for key, value in tensors.items():
+        kind, owner, *rest = key.split("/")
+        if (kind, owner) == ("optimizer", name):
+            state.setdefault(int(rest[0]), {})[rest[1]] = value
+    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+class Log:
+    """JSON lines and TensorBoard, one entry every `log_every` steps; what came after the checkpoint is cut off."""
+
+    def __init__(self, folder: Path, start: int, rank: distributed.Rank):
+        self.path, self.active, self.began = Path(folder) / "log.jsonl", rank.index == 0, time.monotonic()
+        self.before = 0.0
+        if self.active:
+            kept = [entry for entry in read_log(self.path) if entry["step"] <= start] if self.path.exists() else []
+            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+            self.before = kept[-1]["seconds"] if kept else 0.0
+            self.board = SummaryWriter(Path(folder) / "tensorboard", purge_step=start + 1)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            self.board.close()
+
+    def write(self, step: int, optim: OptimConfig, terms: dict[str, Tensor | float]) -> None:
+        """Log named terms; a non-finite loss stops the training with a message."""
+        due = step % optim.log_every == 0 or step in (1, optim.steps) or "validation_psnr" in terms
+        if not (self.active and due):
+            return
+        values = {name: float(torch.as_tensor(value).detach()) for name, value in terms.items()}
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        if broken:
+            raise InputError(f"step {step}: {broken[0]} is {values[broken[0]]}: lower the learning rate, or clip the gradient")
+        entry = {"step": step, "seconds": round(self.before + time.monotonic() - self.began, 3), **values}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+        if not sys.stderr.isatty():
+            print(f"progress {step} " + " ".join(f"{name}={value:.4g}" for name, value in list(values.items())[:4]), flush=True)
+
+
+class Guard:
+    """Turn Ctrl-C, a termination signal or the end of the allotted minutes into one flag, so that a step is never cut."""
+
+    def __init__(self, minutes: float):
+        self.deadline = time.monotonic() + minutes * 60 if minutes else math.inf
+        self.interrupted = False
+
+    def __enter__(self) -> "Guard":
+        self.handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, *_: object) -> None:
+        self.interrupted = True
+
+    @property
+    def stop(self) -> bool:
+        return self.interrupted or time.monotonic() > self.deadline
+
+
+def finish(checkpoint: Checkpoint, config: object, generator: nn.Module, meta: dict) -> None:
+    """Write the trained generator and take the larger training state away."""
+    if checkpoint.rank.index == 0:
+        save_generator(checkpoint.folder / "generator.safetensors", generator, **meta, training=as_json(config))
+        checkpoint.path.unlink(missing_ok=True)
+
+
+def as_json(config: object) -> dict:
+    """Return a configuration as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_json(cls: type, value: dict) -> object:
+    """Build a configuration dataclass, nested ones too, from plain JSON values.
+
+    Raises:
+        InputError: a name is unknown (the nearest is proposed) or a value is of another type.
+    """
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for name in value:
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            raise InputError(f"{cls.__name__} has no {name!r}" + (f": did you mean {near[0]}?" if near else ""))
+    return cls(**{name: _typed(cls, fields[name], item) for name, item in value.items()})
+
+
+def _typed(cls: type, field: dataclasses.Field, item: object) -> object:
+    default = field.default
+    if dataclasses.is_dataclass(default):
+        return from_json(type(default), item)
+    if isinstance(default, tuple):
+        return tuple(item)
+    if isinstance(default, float) and isinstance(item, int) and not isinstance(item, bool):
+        return float(item)
+    if type(item) is not type(default):
+        raise InputError(f"{cls.__name__}.{field.name} is {item!r}: it must be {type(default).__name__}")
+    return item
+
+
+def launch(module: str, config: object, folder: Path, *, processes: int = 1, minutes: float = 0) -> Path:
+    """Train in a process of its own, so that a notebook's kernel stays light and can interrupt it; return the generator's path.
+
+    A finished training of the same configuration is not repeated. Progress is shown as it comes; Ctrl-C (or the notebook's
+    stop button) lets the training save a checkpoint, from which the next call goes on.
+
+    Args:
+        module: `stvsr.pretraining` or `stvsr.finetuning`. processes: more than one go through torchrun.
+
+    Raises:
+        InputError: the training stopped with an error, whose line is repeated.
+    """
+    folder = Path(folder)
+    result, written = folder / "generator.safetensors", folder / "config.json"
+    if result.is_file() and written.is_file() and read_json(written) == as_json(config):
+        return result
+    if written.is_file() and read_json(written) != as_json(config):
+        for stale in (result, folder / "checkpoint.safetensors", folder / "log.jsonl"):
+            stale.unlink(missing_ok=True)
+    write_json(written, as_json(config))
+    runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    command = [sys.executable, *runner, "-m", module, str(folder), "--minutes", str(minutes)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    last = _follow(child, config)
+    if child.returncode == UNFINISHED:
+        raise InputError(f"training in {folder} stopped after its minutes and is not finished: run it again to go on")
+    if child.returncode:
+        raise InputError(f"training in {folder} failed: {last}")
+    return result
+
+
+UNFINISHED = 75  # EX_TEMPFAIL of sysexits: try again
+
+
+def _follow(child: subprocess.Popen, config: object) -> str:
+    """Show a training's progress lines as one bar; return the last other line, which tells of an error."""
+    last = ""
+    try:
+        with tqdm(total=config.optim.steps, unit="step", mininterval=1) as bar:
+            for line in child.stdout:
+                if line.startswith("progress "):
+                    _, step, text = line.rstrip().split(" ", 2)
+                    bar.n = int(step)
+                    bar.set_postfix_str(text)
+                elif line.strip():
+                    last = line.strip()
+    except KeyboardInterrupt:
+        child.send_signal(signal.SIGINT)
+        child.communicate()
+        raise
+    child.wait()
+    return last
+
+
+def main(config_class: type, train: Callable[..., bool]) -> None:
+    """Command line of a training module: FOLDER with its config.json, and how many minutes it may take."""
+    parser = argparse.ArgumentParser(description=train.__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="run folder with config.json")
+    parser.add_argument("--minutes", type=float, default=0, help="stop with a checkpoint after so long (0: no limit)")
+    arguments = parser.parse_args()
+    try:
+        done = train(from_json(config_class, read_json(arguments.folder / "config.json")), arguments.folder, minutes=arguments.minutes)
+    except (InputError, OSError) as error:
+        sys.exit(f"stvsr: {error}")
+    finally:
+        distributed.leave()
+    sys.exit(0 if done else UNFINISHED)
