@@ -1,0 +1,183 @@
+"""The metrics and the named protocols: exactly what is measured, on which pixels and frames, frozen and versioned.
+
+A number means nothing without its protocol, so every row carries the protocol's name and version, the colour space, the
+border, the frames dropped, the degradation and the hashes of the measuring networks. Rows of different protocols never meet
+in one table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvsr import assets
+from stvsr.errors import InputError
+from stvsr.metrics import perceptual, temporal
+from stvsr.metrics.fidelity import SSIM_WINDOW, plane_psnr, plane_ssim, size
+from stvsr.metrics.noreference import BLOCK, niqe
+from stvsr.metrics.views import Crop, Pair, View, whole
+
+CROP_MULTIPLE, CROP_MARGIN = 32, 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric: how it is computed and how its values read.
+
+    `frame` measures a result's view against the truth's, `pair` a pair of frames against the truth's pair; one of the two is
+    given. `own` says that the truth has a value of its own, the reference (or floor) for everyone else's. `network` is the
+    measuring network; `colour` differs from the protocol's where it is given.
+    """
+
+    name: str
+    label: str
+    unit: str
+    higher_is_better: bool = False
+    frame: Callable[[View, View], float] | None = None
+    pair: Callable[[Pair, Pair], float] | None = None
+    own: bool = False
+    network: str | None = None
+    flow: str | None = None
+    colour: str | None = None
+
+
+def _network_metric(name: str, label: str) -> Metric:
+    def measure(result: View, target: View) -> float:
+        return perceptual.network(name, target.device).distance(result.features(name), target.features(name))
+
+    return Metric(name=name, label=label, unit="", frame=measure, network=name, colour="rgb")
+
+
+def _psnr(result: View, target: View) -> float:
+    return plane_psnr(result.plane, target.plane)
+
+
+def _ssim(result: View, target: View) -> float:
+    if min(target.frame.shape[:2]) < SSIM_WINDOW:
+        raise InputError(f"frame is {size(target.frame)}: SSIM needs at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels")
+    return plane_ssim(result.plane, target.plane)
+
+
+def _niqe(result: View, _target: View) -> float:
+    """NIQE, or NaN on frames too small for it, so that a study of small frames keeps its other metrics."""
+    rows, columns = (length // BLOCK for length in result.frame.shape[:2])
+    return niqe(result.frame) if rows * columns > 1 else float("nan")
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(name="psnr", label="PSNR", unit="dB", higher_is_better=True, frame=_psnr),
+        Metric(name="ssim", label="SSIM", unit="", higher_is_better=True, frame=_ssim),
+        _network_metric("lpips", "LPIPS (AlexNet)"),
+        _network_metric("lpips_vgg", "LPIPS (VGG16)"),
+        _network_metric("dists", "DISTS"),
+        Metric(name="niqe", label="NIQE", unit="", frame=_niqe, own=True, colour="y"),
+        Metric(name="tof", label="tOF", unit="px", pair=temporal.pair_tof, flow="farneback", colour="grey"),
+        Metric(
+            name="tof_spynet", label="tOF (SPyNet)", unit="px", flow="spynet", colour="rgb",
+            pair=lambda result, target: temporal.pair_tof(result, target, "spynet"),
+        ),
+        Metric(name="tlp100", label="tLP x100", unit="", pair=temporal.pair_tlp, network="lpips", colour="rgb"),
+        Metric(
+            name="warping_error", label="warping error x1000", unit="", pair=temporal.pair_warping_error, own=True, flow="dis",
+            colour="rgb",
+        ),
+        Metric(name="profile", label="temporal profile", unit="levels", pair=temporal.pair_profile, colour="y"),
+        Metric(name="flicker", label="static flicker", unit="levels", pair=temporal.pair_flicker, own=True, colour="y"),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is measured, on which pixels and frames.
+
+    Attributes:
+        name: as in `--protocol` and in every table.
+        version: raised whenever a number could change.
+        colour: "y" or "rgb", of PSNR and SSIM.
+        border: what is cut, in words; `crop` cuts it.
+        dropped: frames left out at either end of a clip.
+        metrics: names in `METRICS`.
+        source: whose definition it is.
+    """
+
+    name: str
+    version: int
+    colour: str
+    metrics: tuple[str, ...]
+    source: str
+    border: str = "0"
+    crop: Crop = whole
+    dropped: int = 0
+
+    @property
+    def least_frames(self) -> int:
+        """Frames a clip must have: one kept, or two where change over time is measured."""
+        return 2 * self.dropped + (2 if any(METRICS[name].pair for name in self.metrics) else 1)
+
+    def caption(self) -> str:
+        """Return the line that stands with every table of this protocol."""
+        ends = f", first and last {self.dropped} frames dropped" if self.dropped else ", all frames"
+        border = "no border cut" if self.border == "0" else self.border
+        return f"{self.name} v{self.version}: {self.colour.upper()}, {border}{ends}"
+
+
+def centre_crop(frame: np.ndarray) -> np.ndarray:
+    """Cut (H, W, ...) to the centred multiple of 32 that removes at least 16 pixels per axis (TecoGAN's evaluation).
+
+    Raises:
+        InputError: nothing would be left: an axis has fewer than 48 pixels.
+    """
+    kept = [(length - CROP_MARGIN) // CROP_MULTIPLE * CROP_MULTIPLE for length in frame.shape[:2]]
+    if min(kept) < CROP_MULTIPLE:
+        least = CROP_MARGIN + CROP_MULTIPLE
+        raise InputError(f"frame is {size(frame)}: protocol tecogan crops it, and needs at least {least}x{least} pixels")
+    top, left = ((length - keep) // 2 for length, keep in zip(frame.shape, kept, strict=False))
+    return frame[top : top + kept[0], left : left + kept[1]]
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            name="literature-y", version=1, colour="y", metrics=("psnr", "ssim"),
+            source="Vid4 tables from TOFlow to RVRT: MATLAB's Y, Wang's SSIM",
+        ),
+        Protocol(
+            name="seed-rgb", version=1, colour="rgb", metrics=("psnr", "ssim"),
+            source="Chadha and Masoud 2019, section 5; as literature-y on RGB",
+        ),
+        Protocol(
+            name="tecogan", version=1, colour="y", metrics=("psnr", "lpips", "tof", "tlp100"), dropped=2,
+            border="centre crop to multiples of 32, 16 px or more removed", crop=centre_crop,
+            source="Chu et al. 2020, section 5.2, and its published evaluation",
+        ),
+        Protocol(
+            name="study", version=1, colour="rgb",
+            metrics=("lpips", "lpips_vgg", "dists", "niqe", "tof_spynet", "warping_error", "profile", "flicker"),
+            source="this study: second opinions on full frames",
+        ),
+    )
+}  # fmt: skip
+
+
+def find_protocol(name: str) -> Protocol:
+    """Return the named protocol.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if name not in PROTOCOLS:
+        raise InputError(f"protocol {name!r} is unknown: choose from {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def weights_of(name: str) -> dict[str, str]:
+    """Return name -> SHA-256 of the trained weights behind a metric; empty for a metric without any."""
+    metric = METRICS[name]
+    if metric.network:
+        return perceptual.network(metric.network).weights
+    asset = {"spynet": "basicvsr-bi"}.get(metric.flow or "", "niqe" if name == "niqe" else None)
+    return {asset: assets.ASSETS[asset].sha256} if asset else {}

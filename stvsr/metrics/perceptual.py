@@ -1,0 +1,213 @@
+"""Perceptual distances by trained networks: LPIPS (AlexNet, VGG16) and DISTS.
+
+A network turns frames into features once; a distance is then cheap, so that the truth's features serve every method, and a
+method's own serve both LPIPS and tLP.
+"""
+
+import functools
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from stvsr import assets
+from stvsr.errors import InputError
+from stvsr.metrics.fidelity import check_pair, size
+
+Features = list[Tensor]  # per layer, (C, h, w)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ASSET_OF = {"alex": "alexnet", "vgg": "vgg16"}
+SMALLEST = {"lpips": 32, "lpips_vgg": 16, "dists": 16}  # pixels: below, the last layers have nothing left to look at
+
+
+class LPIPS:
+    """Learned perceptual image patch similarity, version 0.1 (Zhang et al. 2018), by the authors' package.
+
+    The package builds the network and brings its linear layers; the backbone comes from an asset, so nothing is downloaded.
+
+    Args:
+        net: "alex" or "vgg".
+        device: where the network runs.
+    """
+
+    def __init__(self, net: str = "alex", device: torch.device | str = "cpu"):
+        import lpips as package
+
+        self.device = torch.device(device)
+        # the package draws a random backbone before ours is filled in: keep the caller's random state
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            network = package.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
+        _fill(network.net, ASSET_OF[net])
+        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.normalise = package.normalize_tensor
+        linear = Path(package.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
+        self.weights = {ASSET_OF[net]: assets.ASSETS[ASSET_OF[net]].sha256, f"lpips-{net}-0.1": assets.digest(linear)}
+
+    @torch.inference_mode()
+    def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
+        """Return the normalised features of equally large uint8 (H, W, 3) frames, computed as one batch."""
+        with _exact():
+            image = 2 * _batch(frames, self.device) - 1
+            layers = [self.normalise(layer) for layer in self.network.net(self.network.scaling_layer(image))]
+        return [[layer[i] for layer in layers] for i in range(len(frames))]
+
+    @torch.inference_mode()
+    def distance(self, first: Features, second: Features) -> float:
+        """Return LPIPS, 0 for equal frames: over the layers, the weighted squared feature difference, averaged over space."""
+        with _exact():
+            layers = zip(self.network.lins, first, second, strict=True)
+            return sum(linear((a - b)[None].square()).mean() for linear, a, b in layers).item()
+
+
+class DISTS:
+    """Deep image structure and texture similarity (Ding et al. 2020), on frames as they are, not resized.
+
+    Own code, about thirty lines: the published package downloads a VGG16 and looks for its weights in the interpreter's
+    prefix; piq and pyiqa download both. Here VGG16 and the published channel weights come from assets.
+
+    Args:
+        device: where the network runs.
+    """
+
+    stages = (2, 2, 3, 3, 3)  # convolutions of VGG16 between poolings
+
+    def __init__(self, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        self.convolutions = [(weight.to(self.device), bias.to(self.device)) for weight, bias in _convolutions("vgg16")]
+        channel = torch.load(assets.locate("dists"), map_location=self.device, weights_only=True)
+        total = (channel["alpha"] + channel["beta"]).sum()
+        self.alpha, self.beta = ((channel[name] / total).flatten() for name in ("alpha", "beta"))
+        self.weights = {name: assets.ASSETS[name].sha256 for name in ("vgg16", "dists")}
+
+    @torch.inference_mode()
+    def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
+        """Return the frames themselves and the last rectified map of each VGG16 stage, computed as one batch."""
+        with _exact():
+            image = _batch(frames, self.device)
+            mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+            layers, maps, rest = [image], (image - mean) / std, iter(self.convolutions)
+            for stage, count in enumerate(self.stages):
+                maps = _l2_pool(maps) if stage else maps
+                for weight, bias in (next(rest) for _ in range(count)):
+                    maps = F.relu(F.conv2d(maps, weight, bias, padding=1))
+                layers.append(maps)
+        return [[layer[i] for layer in layers] for i in range(len(frames))]
+
+    @torch.inference_mode()
+    def distance(self, first: Features, second: Features) -> float:
+        """Return DISTS, 0 for equal frames: one minus weighted texture (means) and structure (covariances) similarities."""
+        texture, structure = zip(*(_similarities(a, b) for a, b in zip(first, second, strict=True)), strict=True)
+        return 1 - (self.alpha @ torch.cat(texture) + self.beta @ torch.cat(structure)).item()
+
+
+Network = LPIPS | DISTS
+
+
+@functools.lru_cache(maxsize=8)
+def network(name: str, device: str = "cpu") -> Network:
+    """Return the measuring network `lpips`, `lpips_vgg` or `dists`, loaded once per process and device.
+
+    Raises:
+        InputError: the name is unknown, or an asset is missing.
+    """
+    if name not in SMALLEST:
+        raise InputError(f"measuring network {name!r} is unknown: choose from {', '.join(SMALLEST)}")
+    if name == "dists":
+        return DISTS(device)
+    return LPIPS("vgg" if name == "lpips_vgg" else "alex", device)
+
+
+def lpips(result: np.ndarray, target: np.ndarray, *, net: str = "alex", device: str = "cpu") -> float:
+    """Return LPIPS v0.1 of two frames, 0 for equal ones, lower is better.
+
+    Args:
+        result: uint8 (H, W, 3) RGB, at least 32 pixels high and wide (16 for VGG).
+        target: uint8 (H, W, 3) RGB.
+        net: "alex" or "vgg".
+        device: where the network runs.
+
+    Raises:
+        InputError: a frame is not 8-bit RGB or too small, sizes differ, the net is unknown, or an asset is missing.
+    """
+    if net not in ASSET_OF:
+        raise InputError(f"LPIPS net {net!r} is unknown: choose from {', '.join(ASSET_OF)}")
+    return _distance("lpips" if net == "alex" else "lpips_vgg", result, target, device)
+
+
+def dists(result: np.ndarray, target: np.ndarray, *, device: str = "cpu") -> float:
+    """Return DISTS of two frames, 0 for equal ones, lower is better.
+
+    Args:
+        result: uint8 (H, W, 3) RGB, at least 16 pixels high and wide.
+        target: uint8 (H, W, 3) RGB.
+        device: where the network runs.
+
+    Raises:
+        InputError: a frame is not 8-bit RGB or too small, sizes differ, or an asset is missing.
+    """
+    return _distance("dists", result, target, device)
+
+
+def check_size(name: str, frame: np.ndarray) -> None:
+    """Check that a frame is large enough for the named network.
+
+    Raises:
+        InputError: it is not.
+    """
+    if min(frame.shape[:2]) < SMALLEST[name]:
+        raise InputError(f"frame is {size(frame)}: {name} needs at least {SMALLEST[name]}x{SMALLEST[name]} pixels")
+
+
+def _distance(name: str, result: np.ndarray, target: np.ndarray, device: str) -> float:
+    check_pair(result, target)
+    check_size(name, target)
+    measuring = network(name, str(device))
+    return measuring.distance(*measuring.features([result, target]))
+
+
+def _exact():
+    """Keep convolutions in full float32 on a GPU: TF32 moves a distance in its fourth digit."""
+    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+
+
+def _batch(frames: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """uint8 (H, W, 3) frames -> float32 (B, 3, H, W) in [0, 1] on the device."""
+    stacked = torch.from_numpy(np.stack(frames)).to(device)
+    return stacked.movedim(-1, 1).contiguous().float() / 255
+
+
+def _convolutions(asset: str) -> list[tuple[Tensor, Tensor]]:
+    """Return weight (O, I, h, w) and bias (O,) of each convolution of a backbone asset, in order."""
+    backbone = next(value for key, value in assets.load_arrays(assets.locate(asset)).items() if not key.startswith("NetLin"))
+    layers = [backbone[f"Conv_{i}"] for i in range(len(backbone))]
+    return [(torch.tensor(layer["kernel"].transpose(3, 2, 0, 1)), torch.tensor(layer["bias"])) for layer in layers]
+
+
+def _fill(backbone: nn.Module, asset: str) -> None:
+    """Copy the asset's convolutions into a backbone of the lpips package, strictly one to one."""
+    targets = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
+    for module, (weight, bias) in zip(targets, _convolutions(asset), strict=True):
+        module.load_state_dict({"weight": weight, "bias": bias})
+
+
+def _l2_pool(maps: Tensor) -> Tensor:
+    """Halve (B, C, h, w) by the root of a Hann-weighted mean of squares: pooling without aliasing (DISTS, section III.A)."""
+    hann = torch.hann_window(5, periodic=False, device=maps.device)[1:-1]
+    window = (hann[:, None] * hann / hann.sum() ** 2).expand(maps.shape[1], 1, 3, 3)
+    return (F.conv2d(maps.square(), window, stride=2, padding=1, groups=maps.shape[1]) + 1e-12).sqrt()
+
+
+def _similarities(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Return texture and structure similarity of each channel of (C, h, w) maps (DISTS, equations 5 and 6)."""
+    first, second = first.flatten(1), second.flatten(1)
+    mean_a, mean_b = first.mean(1), second.mean(1)
+    covariance = (first * second).mean(1) - mean_a * mean_b
+    variances = first.var(1, correction=0) + second.var(1, correction=0)
+    small = 1e-6
+    texture = (2 * mean_a * mean_b + small) / (mean_a.square() + mean_b.square() + small)
+    return texture, (2 * covariance + small) / (variances + small)
