@@ -35,6 +35,8 @@ def draw(rng: np.random.Generator, clip: "Clip", config: "SampleConfig") -> Draw
     top = int(rng.integers(0, clip.height // config.scale - config.patch + 1))
     left = int(rng.integers(0, clip.width // config.scale - config.patch + 1))
     states = [bool(state) for state in rng.integers(0, 2, 4) * config.augment]
+    if config.four_states:  # flip, mirror, and their product, the rotation by 180 degrees
+        states[0] = states[3] = False
     return Draw(
         start=start, top=top, left=left, transpose=states[0], flip_rows=states[1], flip_columns=states[2], reverse=states[3]
     )

@@ -260,6 +260,7 @@ class SampleConfig:
 
     num_frames: the generator's window T. targets: consecutive frames to generate, 1 or 3. patch: LR patch side.
     scale: upscaling factor. degradation: bi or bd. flow: estimator's name, or none. augment: dihedral and time reversal.
+    four_states: only the four states that the 2019 code drew. hr_flow: with the flow of the true frames, for three targets.
     """
 
     num_frames: int = 7
@@ -269,6 +270,8 @@ class SampleConfig:
     degradation: str = "bi"
     flow: str = "dis"
     augment: bool = True
+    four_states: bool = False
+    hr_flow: bool = False
 
     def __post_init__(self):
         if self.num_frames < 3 or self.num_frames % 2 == 0:
@@ -291,8 +294,9 @@ class SampleConfig:
 class SeptupletDataset(Dataset):
     """Endless, seeded septuplets: sample i is the same in every run, so a resumed run sees what it would have seen.
 
-    Item: `lr` (N, 3, h, w) with N = num_frames + targets - 1, `hr` (targets, 3, s*h, s*w), and, unless flow is none,
-    `flows` (targets, T-1, 2, h, w) from each target to its neighbours, LR pixels. RGB in [0, 1].
+    Item: `lr` (N, 3, h, w) with N = num_frames + targets - 1, `hr` (targets, 3, s*h, s*w), unless flow is none `flows`
+    (targets, T-1, 2, h, w) from each target to its neighbours, LR pixels, and if asked for `hr_flows` (2, 2, s*h, s*w) from
+    the middle target to the others, HR pixels. RGB in [0, 1].
     """
 
     def __init__(self, clips: Sequence[Clip], config: SampleConfig, *, seed: int, length: int):
@@ -321,7 +325,10 @@ def make_sample(clip: Clip, drawn: augmentation.Draw, config: SampleConfig) -> d
     lr = to_uint8(DEGRADATIONS[config.degradation](to_float(crop_to_multiple(hr, config.scale)), config.scale))
     lr = _trim(lr, margins, 1)
     middle = slice(config.num_frames // 2, config.num_frames // 2 + config.targets)
-    sample = {"lr": to_float(lr), "hr": to_float(_trim(hr, margins, config.scale)[middle])}
+    truth = _trim(hr, margins, config.scale)[middle]
+    sample = {"lr": to_float(lr), "hr": to_float(truth)}
+    if config.hr_flow:
+        sample["hr_flows"] = flow.window_flows(truth, flow.estimator("dis"))
     if config.flow != "none":
         estimate = flow.estimator(config.flow)
         windows = [lr[k : k + config.num_frames] for k in range(config.targets)]

@@ -31,6 +31,7 @@ from stvsr.training import (
     update_average,
     validate,
     validation_batch,
+    write_data,
 )
 
 PIXEL_LOSSES = {"l1": losses.pixel_loss, "charbonnier": losses.charbonnier_loss}
@@ -54,11 +55,11 @@ class PretrainingConfig:
             raise InputError(f"loss {self.loss!r} is unknown: choose from {', '.join(PIXEL_LOSSES)}")
 
 
-def pretrain(config: PretrainingConfig, folder: Path, *, minutes: float = 0) -> bool:
+def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     """Train a generator on the pixel loss (equation (1)); return whether it is complete.
 
     Writes `log.jsonl`, TensorBoard events, `checkpoint.safetensors` and at the end `generator.safetensors`. A second call
-    goes on from the checkpoint and gives the same weights as one uninterrupted run. `minutes` > 0 stops early.
+    goes on from the checkpoint and gives the same weights as one uninterrupted run.
     """
     optim = config.optim
     rank = distributed.current(optim.device)
@@ -72,11 +73,13 @@ def pretrain(config: PretrainingConfig, folder: Path, *, minutes: float = 0) -> 
     start = checkpoint.load(config)
     sample = sample_config(generator, config.data)
     dataset = open_dataset(config.data, sample, optim)
+    if rank.index == 0:
+        write_data(folder, dataset)
     validation = validation_batch(config.data, sample) if config.validate_every else None
     network = rank.wrap(torch.compile(generator) if optim.compile else generator)
     pixel_loss = PIXEL_LOSSES[config.loss]
 
-    with Log(folder, start, rank) as log, Guard(minutes) as guard:
+    with Log(folder, start, rank) as log, Guard() as guard:
         for step, batch in batches(dataset, optim, start, rank, config.data.workers):
             set_learning_rate(optimizer, rate := learning_rate(step, optim))
             with precision.autocast():

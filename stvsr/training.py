@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -38,12 +39,14 @@ class DataConfig:
     """Which clips a training sees, and how.
 
     data: sources as `datasets.load_clips` takes them. split: of these. clips: names to keep, empty for all.
+    validation: sources of the validation patches; empty: the validation split of `data`.
     shrink: factors by which the HR size is divided first, each adding a copy of every clip.
     patch: LR patch side, pixels. degradation: bi or bd. flow: estimator of the LR flow. workers: loader processes.
     """
 
     data: tuple[str, ...] = ("samples",)
     split: str = "train"
+    validation: tuple[str, ...] = ()
     clips: tuple[str, ...] = ()
     shrink: tuple[float, ...] = (1.0,)
     patch: int = 64
@@ -117,6 +120,17 @@ def sample_config(generator: nn.Module, data: DataConfig, targets: int = 1) -> S
     )
 
 
+def write_data(folder: Path, dataset: SeptupletDataset) -> None:
+    """Write `data.json`: the clips that a training sees, with their hashes (for more than 200 clips, their names' only)."""
+    whole = sorted({clip.name.partition("/")[0] if clip.shrink != 1 else clip.name: clip for clip in dataset.clips}.items())
+    few = len(whole) <= 200
+    entries = [
+        {"clip": name, "sha256": clip.fingerprint() if few else None, "frames": len(clip), "height": clip.height, "width": clip.width}
+        for name, clip in whole
+    ]
+    write_json(folder / "data.json", entries)
+
+
 def open_dataset(data: DataConfig, sample: SampleConfig, optim: OptimConfig) -> SeptupletDataset:
     """Return the endless data set of a training: exactly `steps * batch` samples."""
     clips = load_clips(data.data, data.split)
@@ -180,9 +194,15 @@ def update_average(averaged: nn.Module | None, network: nn.Module, decay: float)
 
 def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8) -> dict[str, Tensor]:
     """Return a fixed batch of patches, not augmented, from the validation split of the same data."""
-    clips = load_clips(data.data, "validation" if data.split == "train" else data.split)
-    fitting = [clip for clip in clips if min(clip.height, clip.width) >= sample.patch * sample.scale and len(clip) >= sample.num_frames]
-    fixed = SeptupletDataset(fitting or clips, dataclasses.replace(sample, targets=1, augment=False), seed=1, length=count)
+    if data.validation:
+        clips = load_clips(data.validation)
+    else:
+        sources = [source.rpartition("@")[0] or source for source in data.data]
+        clips = load_clips(sources, "validation" if data.split == "train" else data.split)
+    side = sample.patch * sample.scale
+    clips = [clip for clip in clips if min(clip.height, clip.width) >= side and len(clip) >= sample.num_frames] or clips
+    still = dataclasses.replace(sample, targets=1, augment=False, hr_flow=False)
+    fixed = SeptupletDataset(clips, still, seed=1, length=count)
     return torch.utils.data.default_collate([fixed[i] for i in range(count)])
 
 
@@ -306,10 +326,13 @@ class Log:
 
 
 class Guard:
-    """Turn Ctrl-C, a termination signal or the end of the allotted minutes into one flag, so that a step is never cut."""
+    """Turn Ctrl-C, a termination signal or the end of the allotted time into one flag, so that a step is never cut.
 
-    def __init__(self, minutes: float):
-        self.deadline = time.monotonic() + minutes * 60 if minutes else math.inf
+    The time is $STVSR_DEADLINE, seconds since the epoch, which `stvsr reproduce --minutes` sets for all its trainings.
+    """
+
+    def __init__(self):
+        self.deadline = float(os.environ.get("STVSR_DEADLINE", "inf"))
         self.interrupted = False
 
     def __enter__(self) -> "Guard":
@@ -325,7 +348,7 @@ class Guard:
 
     @property
     def stop(self) -> bool:
-        return self.interrupted or time.monotonic() > self.deadline
+        return self.interrupted or time.time() > self.deadline
 
 
 def finish(checkpoint: Checkpoint, config: object, generator: nn.Module, meta: dict) -> None:
@@ -367,7 +390,7 @@ def _typed(cls: type, field: dataclasses.Field, item: object) -> object:
     return item
 
 
-def launch(module: str, config: object, folder: Path, *, processes: int = 1, minutes: float = 0) -> Path:
+def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> Path:
     """Train in a process of its own, so that a notebook's kernel stays light and can interrupt it; return the generator's path.
 
     A finished training of the same configuration is not repeated. Progress is shown as it comes; Ctrl-C (or the notebook's
@@ -388,17 +411,18 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1, min
             stale.unlink(missing_ok=True)
     write_json(written, as_json(config))
     runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *runner, "-m", module, str(folder), "--minutes", str(minutes)]
+    command = [sys.executable, *runner, "-m", module, str(folder)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
     last = _follow(child, config)
     if child.returncode == UNFINISHED:
-        raise InputError(f"training in {folder} stopped after its minutes and is not finished: run it again to go on")
+        raise InputError(f"training in {folder} {STOPPED}: run it again to go on")
     if child.returncode:
         raise InputError(f"training in {folder} failed: {last}")
     return result
 
 
 UNFINISHED = 75  # EX_TEMPFAIL of sysexits: try again
+STOPPED = "was stopped before its end and saved a checkpoint"
 
 
 def _follow(child: subprocess.Popen, config: object) -> str:
@@ -427,8 +451,10 @@ def main(config_class: type, train: Callable[..., bool]) -> None:
     parser.add_argument("folder", type=Path, help="run folder with config.json")
     parser.add_argument("--minutes", type=float, default=0, help="stop with a checkpoint after so long (0: no limit)")
     arguments = parser.parse_args()
+    if arguments.minutes:
+        os.environ["STVSR_DEADLINE"] = str(time.time() + arguments.minutes * 60)
     try:
-        done = train(from_json(config_class, read_json(arguments.folder / "config.json")), arguments.folder, minutes=arguments.minutes)
+        done = train(from_json(config_class, read_json(arguments.folder / "config.json")), arguments.folder)
     except (InputError, OSError) as error:
         sys.exit(f"stvsr: {error}")
     finally:

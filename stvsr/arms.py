@@ -1,0 +1,111 @@
+"""The arms of the study: each a set of parameters of the one loop in `finetuning`, never a copied file."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from stvsr.errors import InputError
+
+DISCRIMINATORS = ("none", "recurrent", "triplet", "single-frame")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """What one arm minimises and what its discriminator sees.
+
+    pixel, perceptual, total_variation, adversarial, flow_adversarial, feature_matching, ping_pong: weights of G's terms.
+    r1: weight of D's gradient penalty. fidelity: l1, charbonnier or squared. vgg_layer: of the perceptual term.
+    vgg_input: `imagenet`, or `maximum` (divided by the batch's maximum, as coded in 2019).
+    discriminator: its kind. norm: batch, spectral or none. kind: bce, hinge or relativistic. soft_labels: U(0.7, 1), U(0, 0.3).
+    detached: the adversarial terms see a detached output, so that no gradient of theirs reaches G (the 2019 code).
+    accumulating: D's gradients are never zeroed and G's loss adds its own to them (the 2019 code).
+    four_states: augmentation reaches 4 of the 8 dihedral states and never reverses time (the 2019 code).
+    ema: decay of the averaged weights that are evaluated. generator: preset that must be fine-tuned, empty for the study's.
+    """
+
+    pixel: float = 1.0
+    perceptual: float = 0.0
+    total_variation: float = 0.0
+    adversarial: float = 0.0
+    flow_adversarial: float = 0.0
+    feature_matching: float = 0.0
+    ping_pong: float = 0.0
+    r1: float = 0.0
+    fidelity: str = "l1"
+    vgg_layer: str = "relu3_1"
+    vgg_input: str = "imagenet"
+    discriminator: str = "none"
+    norm: str = "batch"
+    kind: str = "bce"
+    soft_labels: bool = True
+    detached: bool = False
+    accumulating: bool = False
+    four_states: bool = False
+    ema: float = 0.0
+    generator: str = ""
+    says: str = ""
+
+    def __post_init__(self):
+        if self.discriminator not in DISCRIMINATORS:
+            raise InputError(f"discriminator {self.discriminator!r} is unknown: choose from {', '.join(DISCRIMINATORS)}")
+        if self.flow_adversarial and self.discriminator != "recurrent":
+            raise InputError("the flow discriminator is the recurrent one's second head: choose discriminator recurrent")
+        if self.adversarial and self.discriminator == "none":
+            raise InputError("an adversarial weight needs a discriminator: choose one, or weight 0")
+        if self.ping_pong and self.discriminator != "triplet":
+            raise InputError("the ping-pong loss goes with the triplet discriminator's three frames: choose triplet")
+        if self.kind == "hinge" and self.soft_labels:
+            raise InputError("hinge losses have no labels: set soft_labels to false")
+
+    @property
+    def targets(self) -> int:
+        """Frames that G makes per sample: three where a loss looks at several of them."""
+        return 3 if self.flow_adversarial or self.discriminator == "triplet" else 1
+
+
+# weights of the published code with flow; without flow it used 0.001, 0.006 and 0.05, so its two runs are no ablation of flow
+PUBLISHED = {"pixel": 1.0, "perceptual": 0.006, "adversarial": 1e-3}
+_recurrent = Arm(**PUBLISHED, discriminator="recurrent", says="recurrent discriminator, gradients reaching the generator")
+_faithful = Arm(
+    pixel=0.001, perceptual=0.006, adversarial=0.05, discriminator="recurrent", vgg_input="maximum", detached=True,
+    accumulating=True, four_states=True, says="what the 2019 code did: no adversarial gradient reaches the generator",
+)  # fmt: skip
+_weights = dataclasses.replace(_faithful, **PUBLISHED, says="faithful, with the weights of the code's run with flow")
+_vgg = dataclasses.replace(_weights, vgg_input="imagenet", says="... and VGG inputs normalised as it was trained")
+_gradient = dataclasses.replace(_vgg, detached=False, says="... and the adversarial gradient reaching the generator")
+_zeroed = dataclasses.replace(_gradient, accumulating=False, says="... and the discriminator's gradients its own and zeroed")
+_triplet = Arm(
+    **PUBLISHED, discriminator="triplet", says="discriminator sees three generated frames, raw and warped, beside their input"
+)
+_modern = dataclasses.replace(
+    _triplet, adversarial=5e-3, norm="spectral", kind="hinge", soft_labels=False, feature_matching=0.02, r1=1.0, ema=0.99,
+    says="triplet with spectral norm, hinge loss, gradient penalty, feature matching and averaged weights",
+)  # fmt: skip
+
+ARMS: dict[str, Arm] = {
+    "pixel-control": Arm(says="the same extra steps on the pixel loss only: what every arm is compared with"),
+    "perceptual": Arm(pixel=1.0, perceptual=0.006, says="pixel and VGG loss, no discriminator"),
+    "seed-faithful": _faithful,
+    "ladder-1-weights": _weights,
+    "ladder-2-vgg": _vgg,
+    "ladder-3-gradient": _gradient,
+    "ladder-4-discriminator": _zeroed,
+    "recurrent-d": _recurrent,  # the last rung: all eight dihedral states and time reversal
+    "recurrent-d-flow": dataclasses.replace(
+        _recurrent, flow_adversarial=1e-3, says="recurrent discriminator on frames and on flows, flow network trained along"
+    ),
+    "triplet-d": _triplet,
+    "triplet-d-pingpong": dataclasses.replace(_triplet, ping_pong=0.5, says="triplet, and windows read backwards must agree"),
+    "modern": _modern,
+    "iseebetter": Arm(
+        pixel=1.0, fidelity="squared", perceptual=0.006, vgg_layer="pool5", total_variation=2e-8, adversarial=1e-3,
+        discriminator="single-frame", says="single-frame discriminator and four-fold loss of iSeeBetter (2020)",
+    ),
+    "basicvsr-triplet": dataclasses.replace(_modern, generator="basicvsr", says="the modern arm on BasicVSR instead of RBPN"),
+}  # fmt: skip
+
+
+def find_arm(name: str) -> Arm:
+    """Return an arm by name; InputError lists the names."""
+    if name not in ARMS:
+        raise InputError(f"arm {name!r} is unknown: choose from {', '.join(ARMS)}")
+    return ARMS[name]

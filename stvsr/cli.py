@@ -1,0 +1,117 @@
+"""The command line: a light wrapper, one function per command, one clear line for every mistake."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from stvsr import __version__
+from stvsr.errors import InputError
+
+# heavy imports (PyTorch) stay inside the commands, so that --help answers at once
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `stvsr COMMAND ...`; return the exit status: 2 for bad input, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="stvsr", description="Spatio-temporal adversarial video super-resolution, reproducible.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in (_add_reproduce, _add_evaluate, _add_degrade, _add_upscale, _add_assets):
+        add(commands)
+    parsed = parser.parse_args(arguments)
+    try:
+        return parsed.run(parsed) or 0
+    except (InputError, OSError) as error:
+        print(f"stvsr: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stvsr: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _add_reproduce(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("reproduce", help="run a study (smoke, quick, gpu, paper, or a .toml file) and build its report")
+    command.add_argument("study", help="name in notebooks/studies, or a .toml file")
+    command.add_argument("--out", type=Path, help="run folder (default: reports/STUDY)")
+    command.add_argument("--only", default="", metavar="STEP", help="run this step and what it needs")
+    command.add_argument("--jobs", type=int, default=1, metavar="N", help="steps at once on this machine")
+    command.add_argument("--scheduler", default="", metavar="ADDRESS", help="run steps on an existing Dask cluster")
+    command.add_argument("--minutes", type=float, default=0, help="stop after so long, with checkpoints; run again to go on")
+    command.add_argument("--dry-run", action="store_true", help="say which steps would run and why")
+    command.add_argument("--report-only", action="store_true", help="build the report from what is there")
+    command.set_defaults(run=_reproduce)
+
+
+def _reproduce(parsed: argparse.Namespace) -> int:
+    from stvsr.pipeline import reproduce
+
+    return reproduce(
+        parsed.study,
+        out=parsed.out,
+        only=parsed.only,
+        jobs=parsed.jobs,
+        scheduler=parsed.scheduler,
+        minutes=parsed.minutes,
+        dry_run=parsed.dry_run,
+        report_only=parsed.report_only,
+    )
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("evaluate", help="score frame folders or videos against the truth")
+    command.set_defaults(run=_evaluate)
+
+
+def _evaluate(parsed: argparse.Namespace) -> int:
+    raise InputError("evaluate is not wired yet")
+
+
+def _add_degrade(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("degrade", help="shrink a clip by BI or BD, as the study's inputs are made")
+    command.add_argument("input", type=Path, help="video or frame folder")
+    command.add_argument("output", type=Path, help="folder for PNG frames")
+    command.add_argument("--mode", choices=("bi", "bd"), default="bi", help="MATLAB bicubic, or Gaussian blur and block centres")
+    command.add_argument("--scale", type=int, choices=(2, 4, 8), default=4)
+    command.set_defaults(run=_degrade)
+
+
+def _degrade(parsed: argparse.Namespace) -> int:
+    from stvsr.degradation import crop_to_multiple, degrade
+    from stvsr.video import open_clip, write_frames
+
+    with open_clip(parsed.input) as clip:
+        small = (degrade(crop_to_multiple(frame[None], parsed.scale), parsed.mode, parsed.scale)[0] for frame in clip)
+        write_frames(parsed.output, small)
+    print(parsed.output)
+    return 0
+
+
+def _add_upscale(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("upscale", help="enlarge a video four times")
+    command.set_defaults(run=_upscale)
+
+
+def _upscale(parsed: argparse.Namespace) -> int:
+    raise InputError("upscale is not wired yet")
+
+
+def _add_assets(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("assets", help="list sample clips and weights, and check their hashes")
+    command.set_defaults(run=_assets)
+
+
+def _assets(parsed: argparse.Namespace) -> int:
+    from stvsr.assets import ASSETS, locate
+
+    problems = 0
+    for name, asset in ASSETS.items():
+        print(f"{name:18s} {asset.package} {asset.version}, {asset.licence}: {asset.description}")
+        try:
+            print(f"{'':18s} {locate(name)}")
+        except InputError as error:
+            problems += 1
+            print(f"{'':18s} {error}")
+    return 2 if problems else 0

@@ -1,0 +1,254 @@
+"""Adversarial fine-tuning: one loop, whose arms (`stvsr.arms`) choose losses, discriminator and, for 2019's code, its faults.
+
+`python -m stvsr.finetuning FOLDER` trains as FOLDER/config.json says and goes on from the folder's last checkpoint.
+"""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from stvsr import distributed
+from stvsr.adversarial import Batch, Game, Players, discriminator_step, generator_step
+from stvsr.arms import Arm, find_arm
+from stvsr.degradation import bicubic_up, to_uint8
+from stvsr.errors import InputError
+from stvsr.models import PRESETS, generate
+from stvsr.models.discriminators import (
+    DiscriminatorConfig,
+    RecurrentDiscriminator,
+    RecurrentDiscriminatorConfig,
+    SingleFrameDiscriminator,
+    TripletDiscriminator,
+    load_srgan_start,
+)
+from stvsr.models.pwcnet import load_pwcnet
+from stvsr.models.spynet import load_spynet
+from stvsr.models.vgg import VGGFeatures
+from stvsr.runs import seed_everything
+from stvsr.training import (
+    Checkpoint,
+    DataConfig,
+    Guard,
+    Log,
+    OptimConfig,
+    Precision,
+    batches,
+    finish,
+    learning_rate,
+    main,
+    open_dataset,
+    sample_config,
+    set_learning_rate,
+    start_generator,
+    update_average,
+    validate,
+    validation_batch,
+    write_data,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningConfig:
+    """One arm, one seed.
+
+    arm: name in `stvsr.arms.ARMS`. generator, start: preset and weights that are fine-tuned.
+    discriminator_width: channels of D's first layer (64 as published). discriminator_rate: its learning rate.
+    discriminator_clip: norm its gradients are clipped at, 0 for none. flow_rate: learning rate of the flow network.
+    flow_shrink: frames are divided by this before the flow network (PWC-Net's own output is a quarter of the size).
+    fade: steps over which adversarial weights rise to their value. skip_above: D is not trained while the running gap of
+    its probabilities (real minus fake) is larger. patience: steps with a gap above 0.995 after which the run stops.
+    vgg, pwcnet, srgan: the user's own checkpoints (VGG19, PWC-Net, SRGAN discriminator); empty: VGG16, SPyNet, random.
+    crops_every: steps between saved sample crops, 0 for none.
+    """
+
+    arm: str = "recurrent-d"
+    generator: str = "rbpn-small"
+    start: str = "rbpn-small"
+    data: DataConfig = DataConfig(patch=24)
+    optim: OptimConfig = OptimConfig(steps=100)
+    discriminator_width: int = 64
+    discriminator_rate: float = 1e-4
+    discriminator_clip: float = 5.0
+    flow_rate: float = 1e-6
+    flow_shrink: int = 2
+    fade: int = 10
+    skip_above: float = 0.9
+    patience: int = 1000
+    vgg: str = ""
+    pwcnet: str = ""
+    srgan: str = ""
+    validate_every: int = 50
+    crops_every: int = 50
+
+    def __post_init__(self):
+        find_arm(self.arm)
+        if self.generator not in PRESETS:
+            raise InputError(f"generator {self.generator!r} is unknown: choose from {', '.join(PRESETS)}")
+        if self.flow_shrink not in (1, 2, 4):
+            raise InputError(f"flow_shrink is {self.flow_shrink}: choose 1, 2 or 4")
+
+
+def finetune(config: FinetuningConfig, folder: Path) -> bool:
+    """Fine-tune a generator as one arm says; return whether it is complete.
+
+    Writes `log.jsonl` (every term, both scores, gradient norms), TensorBoard events, `crops/`, `checkpoint.safetensors` and
+    at the end `generator.safetensors`. A second call goes on from the checkpoint as if uninterrupted.
+    """
+    arm, optim = find_arm(config.arm), config.optim
+    rank = distributed.current(optim.device)
+    seed_everything(optim.seed)
+    players = build_players(arm, config).to(rank.device)
+    averaged = copy.deepcopy(players.generator).requires_grad_(False) if arm.ema else None
+    game = Game(
+        arm=arm,
+        players=players,
+        discriminator=rank.wrap(players.discriminator) if players.discriminator else None,
+        optimizers=(optimizers := build_optimizers(players, config)),
+        precision={name: Precision(optim, rank.device) for name in optimizers},
+        clip=optim.clip_gradient,
+        discriminator_clip=config.discriminator_clip,
+        flow_shrink=config.flow_shrink,
+    )
+    modules = {name: module for name, module in players.named_children() if name != "vgg"} | ({"ema": averaged} if averaged else {})
+    checkpoint = Checkpoint(folder, modules, optimizers, rank, game.precision["generator"].scaler)
+    start = checkpoint.load(config)
+    sample = replace(sample_config(players.generator, config.data, targets=3), hr_flow=True, four_states=arm.four_states)
+    dataset = open_dataset(config.data, sample, optim)
+    if rank.index == 0:
+        write_data(folder, dataset)
+    fixed = validation_batch(config.data, sample)
+    generator, gap = rank.wrap(players.generator), Gap(config)
+
+    with Log(folder, start, rank) as log, Guard() as guard:
+        for step, batch in batches(dataset, optim, start, rank, config.data.workers):
+            set_learning_rate(optimizers["generator"], rate := learning_rate(step, optim))
+            noise = torch.Generator().manual_seed(optim.seed * 1_000_003 + step)  # of soft labels: the same after a resume
+            batch = prepare(batch, arm)
+            outputs = forward_generator(generator, batch, arm, game.precision["generator"])
+            terms = {"learning_rate": rate}
+            if players.discriminator and not gap.winning:
+                terms |= discriminator_step(game, outputs, batch, noise)
+            fade = min(1.0, (step + 1) / config.fade) if config.fade else 1.0
+            terms |= generator_step(game, outputs, batch, noise, fade)
+            update_average(averaged, players.generator, arm.ema)
+            terms |= gap.update(terms, step + 1)
+            final = averaged or players.generator
+            if config.validate_every and (step + 1) % config.validate_every == 0:
+                terms |= validate(final, fixed, rank.device)
+            if config.crops_every and rank.index == 0 and ((step + 1) % config.crops_every == 0 or step == 0):
+                save_crop(folder / "crops" / f"step-{step + 1:06d}.png", final, fixed, rank.device)
+            log.write(step + 1, optim, terms)
+            if guard.stop or (step + 1) % optim.save_every == 0:
+                checkpoint.save(step + 1, config)
+            if guard.stop:
+                return False
+    finish(checkpoint, config, averaged or players.generator, {"task": "fine-tuning", "arm": config.arm, "start": config.start})
+    return True
+
+
+def build_players(arm: Arm, config: FinetuningConfig) -> Players:
+    """Return the arm's networks: the generator from its start, a new discriminator, pretrained flow network and VGG."""
+    flow = None
+    if arm.flow_adversarial:
+        flow = load_pwcnet(config.pwcnet) if config.pwcnet else load_spynet("cpu")
+        flow.requires_grad_(True)
+    network = "vgg19" if config.vgg else "vgg16"
+    vgg = VGGFeatures(arm.vgg_layer, network, config.vgg or None).eval() if arm.perceptual else None
+    return Players(start_generator(config.generator, config.start), build_discriminator(arm, config), flow, vgg)
+
+
+def build_discriminator(arm: Arm, config: FinetuningConfig) -> nn.Module | None:
+    """Return the arm's discriminator, giving raw scores; None for an arm without."""
+    size = {"norm": arm.norm, "score": "raw", "width": config.discriminator_width}
+    if arm.discriminator == "recurrent":
+        network = RecurrentDiscriminator(RecurrentDiscriminatorConfig(**size, flow_branch=arm.flow_adversarial > 0))
+        if config.srgan:
+            load_srgan_start(network, config.srgan)
+        return network
+    kinds = {"triplet": TripletDiscriminator, "single-frame": SingleFrameDiscriminator}
+    return kinds[arm.discriminator](DiscriminatorConfig(**size)) if arm.discriminator in kinds else None
+
+
+def build_optimizers(players: Players, config: FinetuningConfig) -> dict[str, torch.optim.Optimizer]:
+    """Return one Adam per network that learns."""
+    rates = {"generator": config.optim.learning_rate, "discriminator": config.discriminator_rate, "flow": config.flow_rate}
+    networks = {name: network for name in rates if (network := getattr(players, name)) is not None}
+    return {
+        name: torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=rates[name], foreach=True)
+        for name, network in networks.items()
+    }
+
+
+def prepare(batch: Batch, arm: Arm) -> Batch:
+    """Cut the batch to the frames that the arm generates, and enlarge its LR triplet for the triplet discriminator."""
+    lr, truth = batch["lr"], batch["hr"]
+    first = (lr.shape[1] - 3) // 2
+    batch = batch | {"truth": truth}
+    if arm.discriminator == "triplet":
+        triplet = lr[:, first : first + 3]
+        scale = truth.shape[-1] // lr.shape[-1]
+        batch["conditions"] = bicubic_up(triplet.flatten(0, 1), scale).unflatten(0, triplet.shape[:2])
+    if arm.targets == 1:
+        batch["hr"] = truth[:, 1:2]
+        if "flows" in batch:  # a windowed generator: drop the outer frames, which only the outer targets need
+            batch["lr"], batch["flows"] = lr[:, 1:-1], batch["flows"][:, 1:2]
+    return batch
+
+
+def forward_generator(generator: nn.Module, batch: Batch, arm: Arm, precision: Precision) -> list[Tensor]:
+    """Return G's frames (B, targets, 3, H, W), and for ping-pong the same frames with windows read backwards."""
+    flows = batch.get("flows")
+    with precision.autocast():
+        outputs = [generate(generator, batch["lr"], flows, arm.targets)]
+        if arm.ping_pong:
+            backwards = None if flows is None else flows.flip(1, 2)
+            outputs.append(generate(generator, batch["lr"].flip(1), backwards, arm.targets).flip(1))
+    return [output.float() for output in outputs]
+
+
+class Gap:
+    """Running gap between D's mean probabilities of truth and of fakes: who is winning, and whether it is over."""
+
+    def __init__(self, config: FinetuningConfig):
+        self.config, self.value, self.over = config, 0.0, 0
+        self.skipped = False
+
+    @property
+    def winning(self) -> bool:
+        """Return whether D is so far ahead that it sits out; every tenth step it is trained, so that the gap is known."""
+        self.skipped = self.value > self.config.skip_above and not self.skipped
+        return self.skipped
+
+    def update(self, terms: dict, step: int) -> dict[str, float]:
+        """Follow D's scores; InputError when the gap has been almost one for too long: D has collapsed to a certainty."""
+        if "score_real" not in terms:
+            return {}
+        now = float(terms["score_real"] - terms["score_fake"])
+        self.value = 0.9 * self.value + 0.1 * now
+        self.over = self.over + 1 if self.value > 0.995 else 0
+        if self.over > self.config.patience:
+            raise InputError(
+                f"step {step}: the discriminator has been certain for {self.over} steps (gap {self.value:.3f}): "
+                "lower discriminator_rate, or choose spectral norm"
+            )
+        return {"score_gap": self.value}
+
+
+@torch.no_grad()
+def save_crop(path: Path, generator: nn.Module, batch: Batch, device: torch.device) -> None:
+    """Save bicubic, output and truth of the first two fixed patches side by side, as PNG."""
+    batch = {name: tensor[:2].to(device) for name, tensor in batch.items()}
+    truth, lr = batch["hr"][:, 0], batch["lr"][:, batch["lr"].shape[1] // 2]
+    output = generate(generator, batch["lr"], batch.get("flows"))[:, 0]
+    columns = [to_uint8(image) for image in (bicubic_up(lr, truth.shape[-1] // lr.shape[-1]), output, truth)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)).save(path)
+
+
+if __name__ == "__main__":
+    main(FinetuningConfig, finetune)
