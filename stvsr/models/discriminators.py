@@ -58,8 +58,14 @@ class RecurrentDiscriminatorConfig(DiscriminatorConfig):
 
 
 def _conv(inputs: int, outputs: int, norm: str, *, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Module:
+    """Return a convolution whose start lets the signal through: without batch norm PyTorch's own fades it layer by layer."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding)
-    return spectral_norm(conv) if norm == "spectral" else conv
+    if norm == "none":
+        nn.init.kaiming_normal_(conv.weight, a=0.2)
+    elif norm == "spectral":
+        nn.init.orthogonal_(conv.weight)
+        spectral_norm(conv)
+    return conv
 
 
 def _norm(channels: int, norm: str) -> nn.Module:

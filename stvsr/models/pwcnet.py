@@ -113,11 +113,13 @@ class PWCNet(nn.Module):
 
         Images (B, 3, H, W), RGB in [0, 1], any size: the border is repeated up to a multiple of 64. The quarter-resolution
         flow is enlarged bilinearly and multiplied by 20 px, as in the 2019 study. Gradients reach images and weights.
+        Computed in single precision also under autocast: positions of half precision are off by whole pixels.
         """
         height, width = first.shape[-2:]
         margin = (0, -width % STRIDE, 0, -height % STRIDE)
-        pair = [F.pad(image.flip(1), margin, mode="replicate") for image in (first, second)]
-        flow = F.interpolate(self(*pair), scale_factor=4, mode="bilinear", align_corners=False)
+        pair = [F.pad(image.float().flip(1), margin, mode="replicate") for image in (first, second)]
+        with torch.autocast(first.device.type, enabled=False):
+            flow = F.interpolate(self(*pair), scale_factor=4, mode="bilinear", align_corners=False)
         return UNIT * flow[..., :height, :width]
 
 
