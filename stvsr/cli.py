@@ -90,12 +90,53 @@ def _degrade(parsed: argparse.Namespace) -> int:
 
 
 def _add_upscale(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("upscale", help="enlarge a video four times")
+    command = commands.add_parser("upscale", help="enlarge a video or frame folder four times")
+    command.add_argument("input", type=Path, help="video file, frame folder or image")
+    command.add_argument("output", help=".mp4, .mov, .mkv or .webm, or a folder for PNG frames")
+    command.add_argument("--model", default="basicvsr-bi", help="basicvsr-bi, basicvsr-bd, bicubic, shipped weights, or a checkpoint (default: %(default)s)")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    command.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="skip this much")
+    command.add_argument("--duration", type=float, metavar="SECONDS", help="stop after this much")
+    command.add_argument("--crf", type=int, default=18, help="quality of the encoder, 0 (best) to 51 (default: %(default)s)")
+    command.add_argument("--compare", action="store_true", help="bicubic on the left, the model on the right")
+    command.add_argument("--no-audio", action="store_true", help="leave the sound out")
+    command.add_argument("--fps", type=float, help="frame rate of a frame folder (default: 25)")
+    command.add_argument("--tile", type=int, metavar="PIXELS", help="work on square tiles of the input; 0: whole frames (default: what fits the free memory)")
+    command.add_argument("--tile-overlap", type=int, default=32, metavar="PIXELS", help="input pixels that tiles share (default: %(default)s)")
+    command.add_argument("--window", type=int, default=20, metavar="FRAMES", help="frames that BasicVSR sees together (default: %(default)s)")
+    command.add_argument("--window-overlap", type=int, metavar="FRAMES", help="frames that windows share (default: 6, at most half a window)")
+    command.add_argument("--overwrite", action="store_true", help="replace an existing output")
     command.set_defaults(run=_upscale)
 
 
 def _upscale(parsed: argparse.Namespace) -> int:
-    raise InputError("upscale is not wired yet")
+    import signal
+
+    from stvsr.inference import InferenceConfig
+    from stvsr.upscale import UpscaleConfig, upscale
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # being ended tidies up as Ctrl-C does
+    shared = min(6, parsed.window // 2) if parsed.window_overlap is None else parsed.window_overlap
+    done = upscale(
+        UpscaleConfig(
+            input=parsed.input,
+            output=parsed.output,
+            model=parsed.model,
+            device=parsed.device,
+            start=parsed.start,
+            duration=parsed.duration,
+            crf=parsed.crf,
+            compare=parsed.compare,
+            audio=not parsed.no_audio,
+            fps=parsed.fps,
+            overwrite=parsed.overwrite,
+            inference=InferenceConfig(
+                tile=parsed.tile, tile_overlap=parsed.tile_overlap, window=parsed.window, window_overlap=shared
+            ),
+        )
+    )
+    print(f"{done.frames} frames in {done.path}")
+    return 0
 
 
 def _add_assets(commands: argparse._SubParsersAction) -> None:

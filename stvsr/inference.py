@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -23,19 +24,23 @@ from stvsr.models.basicvsr import SCALE, BasicVSR
 from stvsr.shots import by_shot
 from stvsr.tiles import Tile, upscale_tiles
 
-SMALLEST_TILE = 32  # input pixels
+TILES = (0, 768, 512, 384, 256, 192, 128, 96, 64)  # input pixels a side, tried in this order
+SHARE = 0.6  # of the free memory: the estimate is no promise, and others need some too
+FLOAT = 4  # bytes
+BICUBIC_TILE, BICUBIC_OVERLAP = 256, 16  # input pixels; the kernel reaches 2, so the blended values are the same
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """How much is held at a time. More of each is slower to start and, for the window, slightly better.
+    """How much is held at a time.
 
-    tile: side of a tile, input pixels; 0 is the whole frame. tile_overlap: input pixels that adjacent tiles share.
+    tile: side of a tile, input pixels; 0 is the whole frame, None the largest that fits into the free memory.
+    tile_overlap: input pixels that adjacent tiles share.
     window: frames that BasicVSR propagates together. window_overlap: frames that two windows share.
     half: 16-bit arithmetic; None means on CUDA only.
     """
 
-    tile: int = 0
+    tile: int | None = None
     tile_overlap: int = 32
     window: int = 20
     window_overlap: int = 6
@@ -44,11 +49,22 @@ class InferenceConfig:
     def __post_init__(self) -> None:
         if self.tile_overlap < 4:
             raise InputError(f"tile overlap is {self.tile_overlap}: at least 4 input pixels")
-        least = max(SMALLEST_TILE, 2 * self.tile_overlap)
-        if self.tile and self.tile < least:
-            raise InputError(f"tile is {self.tile}: 0 for the whole frame, or at least {least} (twice the overlap)")
+        if self.tile is not None and not tile_fits(self.tile, self.tile_overlap):
+            raise InputError(f"tile is {self.tile}: 0 for the whole frame, or at least {2 * self.tile_overlap} (twice the overlap)")
         if self.window < 1 or not 0 <= self.window_overlap <= self.window // 2:
             raise InputError(f"window is {self.window} with {self.window_overlap} shared: at least 1, of which at most half shared")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What upscaling frames of one size takes: tile side (0: whole frame) and, at most, bytes of working memory.
+
+    device_bytes: where the network runs. host_bytes: for frames in flight, in main memory. On a CPU both are one.
+    """
+
+    tile: int
+    device_bytes: int
+    host_bytes: int
 
 
 class Upscaler:
@@ -68,8 +84,8 @@ class Upscaler:
         for _, shot in itertools.groupby(by_shot(frames), key=lambda pair: pair[0]):
             yield from self._upscale(frame for _, frame in shot)
 
-    def memory(self, size: tuple[int, int]) -> int:
-        """Return an upper estimate of the bytes that upscaling frames of `size` (H, W) needs, the network included."""
+    def plan(self, size: tuple[int, int]) -> Plan:
+        """Return tile and memory for frames of `size` (H, W), estimated generously."""
         raise NotImplementedError
 
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -77,14 +93,53 @@ class Upscaler:
 
 
 class _Bicubic(Upscaler):
+    def plan(self, size: tuple[int, int]) -> Plan:
+        float_frames = 4 * 3 * 4 * self.scale**2 * size[0] * size[1]  # resized rows, result, its clamped copy, rounding
+        return Plan(tile=0, device_bytes=float_frames, host_bytes=0)
+
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        return (to_uint8(bicubic_up(to_float(frame[None]), self.scale))[0] for frame in shot)
+        return (to_uint8(self._enlarge(frame))[0] for frame in shot)
+
+    def _enlarge(self, frame: np.ndarray) -> Tensor:
+        """Enlarge in tiles, because the matrices of `bicubic_up` grow with the square of the side; equal but for float rounding."""
+        lr = to_float(frame[None])
+        return upscale_tiles(
+            lambda tile: iter(bicubic_up(tile.of(lr), self.scale)), frame.shape[:2], 1, BICUBIC_TILE, BICUBIC_OVERLAP, self.scale
+        )
 
 
 class _Network(Upscaler):
     def __init__(self, name: str, scale: int, config: InferenceConfig, network: nn.Module, device: torch.device) -> None:
         super().__init__(name, scale, config)
         self.network, self.device = network.to(device).eval(), device
+        self._plans: dict[tuple[int, int], Plan] = {}
+
+    def plan(self, size: tuple[int, int]) -> Plan:
+        """Return tile and memory for frames of `size` (H, W); the tile is settled at the first call, and kept.
+
+        Raises:
+            InputError: the smallest tile needs more than the free memory.
+        """
+        if size not in self._plans:
+            self._plans[size] = self._settle(size) if self.config.tile is None else self._estimate(size, self.config.tile)
+        return self._plans[size]
+
+    def _settle(self, size: tuple[int, int]) -> Plan:
+        free_device, free_host = free_memory(self.device)
+        plans = [self._estimate(size, tile) for tile in TILES if tile < max(size) and tile_fits(tile, self.config.tile_overlap)]
+        for plan in plans:
+            if self._needs(plan)[0] < SHARE * free_device and self._needs(plan)[1] < SHARE * free_host:
+                return plan
+        need = max(self._needs(plans[-1]))
+        raise InputError(f"{self.name} needs {need / 1e9:.1f} GB, {free_host / 1e9:.1f} GB are free: lower the window, or give a tile size")
+
+    def _needs(self, plan: Plan) -> tuple[int, int]:
+        """Bytes on the device and in main memory; a CPU's device is main memory."""
+        total = plan.device_bytes + plan.host_bytes
+        return (total, total) if self.device.type == "cpu" else (plan.device_bytes, plan.host_bytes)
+
+    def _estimate(self, size: tuple[int, int], tile: int) -> Plan:
+        raise NotImplementedError
 
     def _precision(self) -> contextlib.AbstractContextManager:
         half = self.device.type == "cuda" if self.config.half is None else self.config.half
@@ -92,11 +147,22 @@ class _Network(Upscaler):
         return torch.autocast(self.device.type, dtype=dtype, enabled=half)
 
     def _tiled(self, upscale: Callable[[Tile], Iterator[Tensor]], like: np.ndarray, *, length: int) -> Tensor:
-        return upscale_tiles(upscale, like.shape[:2], length, self.config.tile, self.config.tile_overlap, self.scale)
+        size = like.shape[:2]
+        return upscale_tiles(upscale, size, length, self.plan(size).tile, self.config.tile_overlap, self.scale)
 
 
 class _Windowed(_Network):
     """RBPN: every frame from its neighbours; beyond a shot's ends stands the mirrored frame (t-1 is t+1 there)."""
+
+    def _estimate(self, size: tuple[int, int], tile: int) -> Plan:
+        config = self.network.config
+        area, covered = size[0] * size[1], _tile_area(size, tile)
+        neighbours = config.num_frames - 1
+        # H_misr, H_k, their concatenation and one more at a time; the projections' stages; three LR maps per neighbour
+        high = self.scale**2 * config.feat * (4 * neighbours + config.num_stages + 5)
+        per_pixel = 1.2 * FLOAT * (high + 3 * config.base_filter * neighbours)
+        frames = FLOAT * 3 * (4 * self.scale**2 + 2 * config.num_frames)
+        return Plan(tile=tile, device_bytes=int(per_pixel * covered), host_bytes=frames * area)
 
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for window, indices in centred(shot, self.network.config.num_frames):
@@ -122,12 +188,20 @@ class _Windowed(_Network):
 class _Recurrent(_Network):
     """BasicVSR: windows of a shot share frames, and the two results for a shared frame are cross-faded."""
 
+    def _estimate(self, size: tuple[int, int], tile: int) -> Plan:
+        features, window = self.network.config.features, self.config.window
+        area, covered = size[0] * size[1], _tile_area(size, tile)
+        # About five maps of 64 features at the output's size, and per frame of the window three of the input's; or SPyNet.
+        network = FLOAT * (5 * SCALE**2 * 64 + 3 * features * window) * covered
+        flow = FLOAT * (700 + 4 * window) * area
+        frames = FLOAT * 3 * (SCALE**2 * (window + self.config.window_overlap + 3) + 3 * window) * area
+        return Plan(tile=tile, device_bytes=max(network, flow), host_bytes=frames)
+
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         held = torch.empty(0)
         for window, more in overlapping(shot, self.config.window, self.config.window_overlap):
             upscaled = self._window(window)
-            for k, earlier in enumerate(held):
-                upscaled[k].lerp_(earlier, 1 - (k + 1) / (len(held) + 1))
+            fade(upscaled, held)
             done = len(window) - (self.config.window_overlap if more else 0)
             held = upscaled[done:].clone()
             for frame in upscaled[:done]:
@@ -147,6 +221,24 @@ class _Recurrent(_Network):
                     yield frame[0]
 
         return self._tiled(upscale, window[0], length=len(window))
+
+
+@torch.inference_mode()
+def fade(later: Tensor, earlier: Tensor) -> None:
+    """Cross-fade in place the first frames of `later` (T, 3, H, W) from `earlier` (t, 3, H, W), t <= T: the same frames twice."""
+    for k, frame in enumerate(earlier):
+        later[k].lerp_(frame, 1 - (k + 1) / (len(earlier) + 1))
+
+
+def tile_fits(tile: int, overlap: int) -> bool:
+    """Whether tiles of this side can share `overlap` pixels with both neighbours; 0 is the whole frame."""
+    return tile == 0 or tile >= 2 * overlap
+
+
+def free_memory(device: torch.device) -> tuple[int, int]:
+    """Return the bytes that are free on the device and in main memory."""
+    host = psutil.virtual_memory().available
+    return (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host), host
 
 
 def centred(shot: Iterator[np.ndarray], num_frames: int) -> Iterator[tuple[list[np.ndarray], list[int]]]:
@@ -189,3 +281,7 @@ def load_upscaler(name_or_checkpoint: str | Path, device: torch.device | str = "
     if isinstance(network, BasicVSR):
         return _Recurrent(meta["name"], SCALE, config, network, torch.device(device))
     return _Windowed(meta["name"], network.config.scale, config, network, torch.device(device))
+
+
+def _tile_area(size: tuple[int, int], tile: int) -> int:
+    return min(size[0], tile or size[0]) * min(size[1], tile or size[1])

@@ -44,6 +44,7 @@ class FrameReader:
         colour: matrix, range and tags, for a writer to repeat.
         time_base: unit of the times, seconds.
         aspect: width of a pixel over its height, 1 for square pixels.
+        has_audio: whether there is sound to copy.
         notes: sentences a reader should see, such as a lost bit depth.
     """
 
@@ -58,6 +59,7 @@ class FrameReader:
         self.colour = Colour()
         self.time_base: Fraction | None = None
         self.aspect = Fraction(1)
+        self.has_audio = False
         self.notes: list[str] = []
 
     def __enter__(self) -> Self:
@@ -156,6 +158,7 @@ class _VideoReader(FrameReader):
         self.seconds = None if container.duration is None else Fraction(container.duration, av.time_base)
         self.begins = Fraction(container.start_time or 0, av.time_base)
         self.origin = self.begins if frame.pts is None else frame.pts * frame.time_base
+        self.has_audio = bool(container.streams.audio)
         self.notes = _notes(frame, self.colour)
 
 

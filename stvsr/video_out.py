@@ -48,8 +48,7 @@ class _Output:
         try:
             if keep:
                 self._close()
-                if interrupted:
-                    self.path = self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+                self.path = self.partial if interrupted else self.path
                 _remove(self.path)
                 self._temporary.rename(self.path)
         except OSError as failure:
@@ -57,6 +56,11 @@ class _Output:
         finally:
             self._abandon()
             _remove(self._temporary)
+
+    @property
+    def partial(self) -> Path:
+        """Where Ctrl-C leaves what is done."""
+        return self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
 
     def _close(self) -> None:
         raise NotImplementedError
