@@ -61,12 +61,32 @@ def _reproduce(parsed: argparse.Namespace) -> int:
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("evaluate", help="score frame folders or videos against the truth")
+    command = commands.add_parser("evaluate", help="score frame folders or videos against the truth, by a named protocol")
+    command.add_argument("--results", nargs="+", required=True, metavar="[NAME=]DIR", help="a clip or a folder of clips, one per method")
+    command.add_argument("--targets", required=True, metavar="DIR", help="the truth: a clip or a folder of clips with the same names")
+    command.add_argument("--protocol", required=True, help="literature-y, seed-rgb, tecogan or study (stvsr/metrics/README.md)")
+    command.add_argument("--json", metavar="FILE", help="averages, clip means, settings and hashes of weights")
+    command.add_argument("--csv", metavar="FILE", help="one row per method, clip, frame and metric")
+    command.add_argument("--degradation", choices=("bi", "bd", "other"), default="other", help="how the input was made: recorded")
+    command.add_argument("--device", default="cpu", help="where measuring networks run: cpu, cuda or auto (default: %(default)s)")
     command.set_defaults(run=_evaluate)
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
-    raise InputError("evaluate is not wired yet")
+    from stvsr.metrics.tables import run
+
+    print(
+        run(
+            parsed.results,
+            parsed.targets,
+            parsed.protocol,
+            json=parsed.json,
+            csv=parsed.csv,
+            degradation=parsed.degradation,
+            device=parsed.device,
+        )
+    )
+    return 0
 
 
 def _add_degrade(commands: argparse._SubParsersAction) -> None:

@@ -25,6 +25,7 @@ FEWEST_FRAMES = 4  # of a clip, to see how much its frames vary
 CONFIDENCE = 0.95
 DRAWS = 2000
 LARGEST = 4_000_000  # draws x clips held at once; thousands of clips need fewer draws
+MARGIN = 1.5  # standard errors of the estimated autocorrelation
 HIGHEST = 0.95  # autocorrelation beyond which a short clip cannot tell anything
 PSNR_CAP = 100.0  # dB; stands in for the infinite PSNR of equal frames, which has no mean
 NO_SEED = -1  # of a method that was not trained, such as bicubic
@@ -211,12 +212,12 @@ def _by_frames(values: Sequence[np.ndarray], cells: np.ndarray) -> tuple[float, 
     """Draw blocks of frames within each clip, and add the seeds' variance; return standard error and degrees of freedom.
 
     The block bootstrap's variance is computed exactly, which is what infinitely many draws would give, and divided by the share
-    of the true variance that blocks of this length see under the clips' common autocorrelation. That one is taken a standard
-    error higher than estimated: to err on the side of "not told apart" where few frames change slowly.
+    of the true variance that blocks of this length see under the clips' common autocorrelation. That one is taken
+    above its estimate, so that false alarms stay below their rate where few frames change slowly (simulated up to 0.8).
     """
     series = [clip.mean(axis=0) for clip in values]
     correlation = autocorrelation(series)
-    correlation = min(HIGHEST, correlation + np.sqrt((1 - correlation**2) / sum(map(len, series))))
+    correlation = min(HIGHEST, correlation + MARGIN * np.sqrt((1 - correlation**2) / sum(map(len, series))))
     variance, freedom = 0.0, 0.0
     for frames in series:
         length, count = block_length(len(frames)), len(frames)
@@ -294,11 +295,15 @@ def _prepared(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def _table(rows: pd.DataFrame, arm: str) -> pd.DataFrame:
     """Return one arm's values of one metric, (clip, frame) by seed; every seed must have every frame."""
-    table = rows.pivot_table(index=PAIR, columns="seed", values="value", aggfunc="first", dropna=False)
-    if len(rows) != table.size:
+    keys = rows.set_index([*PAIR, "seed"])["value"]
+    metric = rows["metric"].iloc[0]
+    if not keys.index.is_unique:
         raise InputError(
-            f"{arm} has {len(rows)} values of {rows['metric'].iloc[0]}, not one for each of its clips, frames and seeds"
+            f"{arm} has two values of {metric} for {keys.index[keys.index.duplicated()][0]}: evaluate each method once"
         )
+    table = keys.unstack("seed")
+    if len(rows) != table.size:
+        raise InputError(f"{arm} has {len(rows)} values of {metric}, {table.size} are needed: evaluate every seed on every frame")
     return table
 
 

@@ -178,6 +178,6 @@ def weights_of(name: str) -> dict[str, str]:
     """Return name -> SHA-256 of the trained weights behind a metric; empty for a metric without any."""
     metric = METRICS[name]
     if metric.network:
-        return perceptual.network(metric.network).weights
+        return perceptual.weights(metric.network)
     asset = {"spynet": "basicvsr-bi"}.get(metric.flow or "", "niqe" if name == "niqe" else None)
     return {asset: assets.ASSETS[asset].sha256} if asset else {}

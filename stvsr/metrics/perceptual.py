@@ -7,6 +7,7 @@ method's own serve both LPIPS and tLP.
 import functools
 import warnings
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -45,8 +46,6 @@ class LPIPS:
         _fill(network.net, ASSET_OF[net])
         self.network = network.to(self.device).eval().requires_grad_(False)
         self.normalise = package.normalize_tensor
-        linear = Path(package.__file__).parent / "weights" / "v0.1" / f"{net}.pth"
-        self.weights = {ASSET_OF[net]: assets.ASSETS[ASSET_OF[net]].sha256, f"lpips-{net}-0.1": assets.digest(linear)}
 
     @torch.inference_mode()
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
@@ -82,7 +81,6 @@ class DISTS:
         channel = torch.load(assets.locate("dists"), map_location=self.device, weights_only=True)
         total = (channel["alpha"] + channel["beta"]).sum()
         self.alpha, self.beta = ((channel[name] / total).flatten() for name in ("alpha", "beta"))
-        self.weights = {name: assets.ASSETS[name].sha256 for name in ("vgg16", "dists")}
 
     @torch.inference_mode()
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
@@ -120,6 +118,16 @@ def network(name: str, device: str = "cpu") -> Network:
     if name == "dists":
         return DISTS(device)
     return LPIPS("vgg" if name == "lpips_vgg" else "alex", device)
+
+
+@functools.cache
+def weights(name: str) -> dict[str, str]:
+    """Return name -> SHA-256 of the weights of a measuring network, without loading it."""
+    if name == "dists":
+        return {asset: assets.ASSETS[asset].sha256 for asset in ("vgg16", "dists")}
+    net = "vgg" if name == "lpips_vgg" else "alex"
+    linear = Path(find_spec("lpips").origin).parent / "weights" / "v0.1" / f"{net}.pth"
+    return {ASSET_OF[net]: assets.ASSETS[ASSET_OF[net]].sha256, f"lpips-{net}-0.1": assets.digest(linear)}
 
 
 def lpips(result: np.ndarray, target: np.ndarray, *, net: str = "alex", device: str = "cpu") -> float:

@@ -13,6 +13,7 @@ from stvsr.errors import InputError
 from stvsr.metrics.catalogue import METRICS, PROTOCOLS, Protocol, find_protocol, weights_of
 from stvsr.metrics.fidelity import size
 from stvsr.metrics.views import Pair, View, fill_features, lockstep
+from stvsr.runs import pick_device
 from stvsr.video import IMAGE_SUFFIXES, open_clip
 
 __all__ = ["COLUMNS", "METRICS", "PROTOCOLS", "TRUTH", "Protocol", "evaluate", "find_protocol", "score_clip", "score_methods"]
@@ -42,7 +43,7 @@ def evaluate(
         targets: a clip, or a folder of clips with the same names; a lone clip needs no equal name.
         protocol: a name in `PROTOCOLS`.
         degradation: how the low-resolution input was made, "bi", "bd" or "other": recorded in every row.
-        device: where measuring networks run.
+        device: where measuring networks run: cpu, cuda or auto.
         progress: show a bar over frames, where there is a terminal.
 
     Returns:
@@ -55,6 +56,7 @@ def evaluate(
     definition = find_protocol(protocol)
     if degradation not in DEGRADATIONS:
         raise InputError(f"degradation {degradation!r} is unknown: choose from {', '.join(DEGRADATIONS)}")
+    device = str(pick_device(device))
     tables = []
     for clip, target, results in _matched(methods, targets):
         with tqdm(
