@@ -3,6 +3,8 @@
 import dataclasses
 from dataclasses import dataclass
 
+import pandas as pd
+
 from stvsr.errors import InputError
 
 DISCRIMINATORS = ("none", "recurrent", "triplet", "single-frame")
@@ -89,7 +91,7 @@ ARMS: dict[str, Arm] = {
     "ladder-2-vgg": _vgg,
     "ladder-3-gradient": _gradient,
     "ladder-4-discriminator": _zeroed,
-    "recurrent-d": _recurrent,  # the last rung: all eight dihedral states and time reversal
+    "recurrent-d": _recurrent,  # also the ladder's last rung: all eight dihedral states and time reversal
     "recurrent-d-flow": dataclasses.replace(
         _recurrent, flow_adversarial=1e-3, says="recurrent discriminator on frames and on flows, flow network trained along"
     ),
@@ -109,3 +111,10 @@ def find_arm(name: str) -> Arm:
     if name not in ARMS:
         raise InputError(f"arm {name!r} is unknown: choose from {', '.join(ARMS)}")
     return ARMS[name]
+
+
+def describe() -> pd.DataFrame:
+    """Return the table of arms: what each minimises, with which discriminator, and what it is."""
+    shown = ["pixel", "perceptual", "adversarial", "flow_adversarial", "discriminator", "norm", "kind"]
+    rows = [{"arm": name, **{field: getattr(arm, field) for field in shown}, "says": arm.says} for name, arm in ARMS.items()]
+    return pd.DataFrame(rows).set_index("arm")

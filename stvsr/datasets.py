@@ -13,6 +13,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import torch
 from PIL import Image
 from torch import Tensor
@@ -97,6 +98,12 @@ def split_of(name: str) -> str:
     """
     fraction = int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
     return next(split for split, end in SPLITS.items() if fraction < end)
+
+
+def describe(clips: Sequence[Clip]) -> pd.DataFrame:
+    """Return a table of clips: name, frames, size, split by name, source file or folder."""
+    rows = [(c.name, len(c), f"{c.width}x{c.height}", split_of(c.name), c.source.name, c.start) for c in clips]
+    return pd.DataFrame(rows, columns=["clip", "frames", "size", "split", "source", "first frame"])
 
 
 def select_clips(clips: Sequence[Clip], names: Sequence[str]) -> list[Clip]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from stvsr import distributed
 from stvsr.adversarial import Batch, Game, Players, discriminator_step, generator_step
 from stvsr.arms import Arm, find_arm
-from stvsr.degradation import bicubic_up, to_uint8
+from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError
 from stvsr.models import PRESETS, generate
 from stvsr.models.discriminators import (
@@ -29,7 +29,7 @@ from stvsr.models.discriminators import (
 from stvsr.models.pwcnet import load_pwcnet
 from stvsr.models.spynet import load_spynet
 from stvsr.models.vgg import VGGFeatures
-from stvsr.runs import seed_everything
+from stvsr.runs import seed_everything, write_atomic
 from stvsr.training import (
     Checkpoint,
     DataConfig,
@@ -38,6 +38,7 @@ from stvsr.training import (
     OptimConfig,
     Precision,
     batches,
+    compare_images,
     finish,
     learning_rate,
     main,
@@ -239,15 +240,11 @@ class Gap:
         return {"score_gap": self.value}
 
 
-@torch.no_grad()
 def save_crop(path: Path, generator: nn.Module, batch: Batch, device: torch.device) -> None:
     """Save bicubic, output and truth of the first two fixed patches side by side, as PNG."""
-    batch = {name: tensor[:2].to(device) for name, tensor in batch.items()}
-    truth, lr = batch["hr"][:, 0], batch["lr"][:, batch["lr"].shape[1] // 2]
-    output = generate(generator, batch["lr"], batch.get("flows"))[:, 0]
-    columns = [to_uint8(image) for image in (bicubic_up(lr, truth.shape[-1] // lr.shape[-1]), output, truth)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([np.concatenate(list(column)) for column in columns], axis=1)).save(path)
+    images = compare_images(generator, {name: tensor.to(device) for name, tensor in batch.items()}, count=2)
+    picture = Image.fromarray(np.concatenate(list(images.values()), axis=1))
+    write_atomic(path, lambda file: picture.save(file, "PNG"))
 
 
 if __name__ == "__main__":

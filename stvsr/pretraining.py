@@ -7,12 +7,16 @@ import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from stvsr import distributed, losses
 from stvsr.errors import InputError
 from stvsr.models import PRESETS, generate
-from stvsr.runs import seed_everything
+from stvsr.runs import pick_device, seed_everything
 from stvsr.training import (
     Checkpoint,
     DataConfig,
@@ -21,6 +25,7 @@ from stvsr.training import (
     OptimConfig,
     Precision,
     batches,
+    compare_images,
     finish,
     learning_rate,
     main,
@@ -97,6 +102,32 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
                 return False
     finish(checkpoint, config, averaged or generator, {"task": "pretraining", "start": config.start})
     return True
+
+
+def overfit(generator: nn.Module, sample: dict[str, Tensor], optim: OptimConfig) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
+    """Train on one sample only; return the log (`step`, `pixel`) and bicubic, output and truth as 8-bit images.
+
+    A network that cannot learn one example by heart cannot learn many: the first thing to check on a new machine.
+    """
+    device = pick_device(optim.device)
+    generator = generator.to(device)
+    batch = {name: tensor[None].to(device) for name, tensor in sample.items()}
+    optimizer = torch.optim.Adam(generator.parameters(), lr=optim.learning_rate)
+    entries = []
+    for step in tqdm(range(optim.steps), unit="step"):
+        output = generate(generator, batch["lr"], batch.get("flows"))
+        loss = losses.pixel_loss(output, batch["hr"])
+        entries.append({"step": step + 1, "pixel": loss.item()})
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+    return pd.DataFrame(entries), compare_images(generator, batch)
+
+
+def require_progress(first: float, last: float, *, at_least: float) -> None:
+    """Raise InputError unless the loss fell by the fraction `at_least`."""
+    if not last < (1 - at_least) * first:
+        raise InputError(f"the loss went from {first:.4f} to {last:.4f}, not down by {at_least:.0%}: something does not work here")
 
 
 if __name__ == "__main__":

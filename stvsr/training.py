@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -26,10 +28,11 @@ from tqdm.auto import tqdm
 
 from stvsr import distributed
 from stvsr.datasets import SampleConfig, SeptupletDataset, load_clips, select_clips, shrink_clip
-from stvsr.degradation import bicubic_up, quantise
+from stvsr.degradation import bicubic_up, quantise, to_uint8
 from stvsr.errors import InputError
 from stvsr.models import PRESETS, build_generator, generate, load_generator, save_generator
 from stvsr.runs import load_tensors, read_json, read_log, save_tensors, write_json, write_text
+from stvsr.video import image_files, read_image
 
 SCHEDULES = ("constant", "cosine", "step")
 
@@ -215,6 +218,36 @@ def validate(generator: nn.Module, batch: dict[str, Tensor], device: torch.devic
     bicubic = bicubic_up(batch["lr"][:, middle], truth.shape[-1] // batch["lr"].shape[-1])
     decibel = [-10 * torch.log10(((quantise(image.float()) - truth) ** 2).mean()) for image in (output, bicubic)]
     return {"validation_psnr": decibel[0].item(), "validation_psnr_bicubic": decibel[1].item()}
+
+
+@torch.no_grad()
+def compare_images(generator: nn.Module, batch: dict[str, Tensor], count: int = 1) -> dict[str, np.ndarray]:
+    """Return bicubic, output and truth of the first `count` samples of a batch, stacked: uint8 (count*H, W, 3) by name."""
+    batch = {name: tensor[:count] for name, tensor in batch.items()}
+    truth, lr = batch["hr"][:, 0], batch["lr"][:, batch["lr"].shape[1] // 2]
+    output = generate(generator, batch["lr"], batch.get("flows"))[:, 0]
+    images = {"bicubic": bicubic_up(lr, truth.shape[-1] // lr.shape[-1]), "output": output, "truth": truth}
+    return {name: np.concatenate(list(to_uint8(image))) for name, image in images.items()}
+
+
+def validation_images(checkpoint: Path, data: DataConfig, count: int = 2) -> dict[str, np.ndarray]:
+    """Return bicubic, output and truth of the first validation patches for a trained generator, as `compare_images`."""
+    generator, _ = load_generator(checkpoint)
+    return compare_images(generator, validation_batch(data, sample_config(generator, data), count), count)
+
+
+def validation_log(log: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the validation PSNR (dB) of generator and bicubic over the steps: a table (`step`, `psnr`) each."""
+    there = log.dropna(subset=["validation_psnr"]) if "validation_psnr" in log else log.iloc[:0].assign(validation_psnr=[])
+    columns = {"generator": "validation_psnr", "bicubic": "validation_psnr_bicubic"}
+    return {name: pd.DataFrame({"step": there["step"], "psnr": there.get(column)}) for name, column in columns.items()}
+
+
+def saved_crops(folder: Path, most: int = 4) -> dict[str, np.ndarray]:
+    """Return the sample crops that a fine-tuning saved, uint8 (H, W, 3) by step; evenly spaced when there are many."""
+    files = image_files(Path(folder))
+    chosen = sorted({round(i * (len(files) - 1) / max(most - 1, 1)) for i in range(most)})
+    return {f"step {int(files[i].stem.rpartition('-')[2])}": read_image(files[i]) for i in chosen}
 
 
 class Precision:

@@ -1,0 +1,183 @@
+"""Held-out clips through every method and every protocol: the files behind the study's tables.
+
+In the step's folder: `outputs/METHOD/CLIP/000.png` (with `truth` and `bicubic`), `lr/CLIP/000.png`, `metrics.csv`,
+`summary.csv`, `comparisons.csv`, `data.json`, `weights.json`.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from stvsr import datasets, statistics
+from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
+from stvsr.errors import InputError
+from stvsr.inference import load_upscaler
+from stvsr.metrics.catalogue import find_protocol
+from stvsr.metrics.protocols import TRUTH, evaluate
+from stvsr.models import load_generator
+from stvsr.runs import pick_device, write_json, write_text
+from stvsr.video import image_files, read_clip, write_frames
+
+SCALE = 4
+CONTROL = "pixel-control"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Which methods are scored, on what, by which protocols.
+
+    generators: `name=weights` each; the name is `arm@seed` for a trained arm, weights what `load_generator` takes.
+    Bicubic is always in the table. data, split, clips: the held-out clips; `clips` empty for all of the split.
+    frames: of each clip, from its start, 0 for all. degradation: bi or bd. protocols: of `metrics.protocols`.
+    control: the arm that the others are compared with; without it there is no comparison.
+    """
+
+    generators: tuple[str, ...] = ()
+    data: tuple[str, ...] = ("samples",)
+    split: str = "test"
+    clips: tuple[str, ...] = ()
+    frames: int = 0
+    degradation: str = "bi"
+    protocols: tuple[str, ...] = ("literature-y", "tecogan")
+    control: str = CONTROL
+    device: str = "auto"
+
+    def __post_init__(self):
+        for protocol in self.protocols:
+            find_protocol(protocol)
+        if self.degradation not in DEGRADATIONS:
+            raise InputError(f"degradation {self.degradation!r} is unknown: choose from {', '.join(DEGRADATIONS)}")
+        least = max((find_protocol(protocol).least_frames for protocol in self.protocols), default=1)
+        if self.frames and self.frames < least:
+            raise InputError(f"frames is {self.frames}: these protocols need at least {least}, or 0 for all")
+        _ = self.methods
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Name -> weights, in the order of the tables, bicubic first."""
+        methods = {"bicubic": "bicubic"}
+        for entry in self.generators:
+            name, equals, weights = entry.partition("=")
+            name, weights = (name, weights) if equals else (Path(entry).stem, entry)
+            if name in (*methods, TRUTH) or "/" in name or name.startswith("."):
+                raise InputError(f"method {name} is named twice or cannot name a folder: write name=weights, each name once")
+            methods[name] = weights
+        return methods
+
+
+def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
+    """Write truth and degraded frames of every clip, 8-bit PNG; return the clips' names.
+
+    Raises:
+        InputError: no clip is left, or one is shorter than the protocols need.
+    """
+    clips = datasets.load_clips(config.data, config.split)
+    clips = datasets.select_clips(clips, config.clips) if config.clips else clips
+    least = max((find_protocol(protocol).least_frames for protocol in config.protocols), default=1)
+    entries = []
+    for clip in tqdm(clips, desc="clips", unit="clip"):
+        count = min(len(clip), config.frames or len(clip))
+        if count < least:
+            raise InputError(f"clip {clip.name} has {count} frames, the protocols need {least}: drop the clip")
+        name = clip.name.replace("/", "-")
+        frames = crop_to_multiple(clip.frames(range(count)), SCALE)
+        entry = {"clip": name, "source": clip.source.name, "sha256": clip.fingerprint(), "frames": count, "split": config.split,
+                 "height": frames.shape[1], "width": frames.shape[2], "degradation": config.degradation}  # fmt: skip
+        entries.append(entry)
+        _rewrite(folder / "outputs" / TRUTH / name, frames, stamp=str(entry))
+        lr = (degrade(frame[None], config.degradation, SCALE)[0] for frame in frames)
+        _rewrite(folder / "lr" / name, lr, stamp=str(entry))
+    write_json(folder / "data.json", entries)
+    return [entry["clip"] for entry in entries]
+
+
+def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> None:
+    """Run every method over every degraded clip and write its frames; what is there of the same weights is kept."""
+    device, weights = pick_device(config.device), []
+    for name, source in tqdm(config.methods.items(), desc="methods", unit="method"):
+        upscaler = load_upscaler(source, device)
+        meta = {} if source == "bicubic" else load_generator(source)[1]
+        if meta:
+            weights.append({"name": name, "file": Path(source).name, "sha256": meta["sha256"], "licence": meta.get("licence", "")})
+        for clip in clips:
+            lr = folder / "lr" / clip
+            stamp = f"{meta.get('sha256')} {(lr / STAMP).read_text()}"
+            target = folder / "outputs" / name / clip
+            if not _is_current(target, stamp):
+                _rewrite(target, upscaler(read_clip(lr)), stamp=stamp)
+    write_json(folder / "weights.json", weights)
+
+
+def score(config: EvaluationConfig, folder: Path, clips: list[str]) -> pd.DataFrame:
+    """Measure all outputs under every protocol; write and return `metrics.csv`, one row per value."""
+    outputs, device = folder / "outputs", str(pick_device(config.device))
+    for stale in outputs.iterdir():  # of an earlier run of this folder with other methods or clips
+        if stale.name not in (*config.methods, TRUTH):
+            shutil.rmtree(stale)
+        else:
+            for clip in set(os.listdir(stale)) - set(clips):
+                shutil.rmtree(stale / clip)
+    methods = {name: outputs / name for name in config.methods}
+    tables = [
+        evaluate(methods, outputs / TRUTH, protocol, degradation=config.degradation, device=device)
+        for protocol in config.protocols
+    ]
+    metrics = pd.concat(tables, ignore_index=True)
+    write_csv(folder / "metrics.csv", metrics)
+    return metrics
+
+
+def summarise(config: EvaluationConfig, folder: Path, metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write and return the means with intervals, and the differences from the control (empty without one)."""
+    summary = statistics.summarise(metrics)
+    has_control = config.control in set(metrics["arm"])
+    comparisons = statistics.compare(metrics, config.control) if has_control else pd.DataFrame()
+    write_csv(folder / "summary.csv", summary)
+    if has_control:
+        write_csv(folder / "comparisons.csv", comparisons)
+    else:
+        (folder / "comparisons.csv").unlink(missing_ok=True)
+    return summary, comparisons
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table atomically; numbers keep all their digits."""
+    write_text(path, table.to_csv(index=False))
+
+
+def table_of(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """Return one protocol's means as a table, a row per arm and a column per metric; its caption names the protocol."""
+    rows = summary[summary["protocol"] == protocol]
+    return rows.pivot_table(index="arm", columns="metric", values="mean", sort=False)
+
+
+STAMP = ".made-from"
+
+
+def _is_current(folder: Path, stamp: str) -> bool:
+    return (folder / STAMP).is_file() and (folder / STAMP).read_text() == stamp
+
+
+def _rewrite(folder: Path, frames, *, stamp: str) -> None:  # noqa: ANN001 (any iterable of frames)
+    """Write frames with a note of what they were made from; a folder that is interrupted has no note, and is made again."""
+    if _is_current(folder, stamp):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_frames(folder, frames)
+    (folder / STAMP).write_text(stamp)
+
+
+def frames_of(folder: Path, clip: str, index: int, methods: Mapping[str, str] | tuple[str, ...]) -> dict:
+    """Return one frame of several methods (and `truth`) by name, uint8 (H, W, 3), for figures."""
+    return {name: read_clip(folder / "outputs" / name / clip, index, index + 1)[0] for name in methods}
+
+
+def count_frames(folder: Path, clip: str) -> int:
+    """Return how many frames of a clip were scored."""
+    return len(image_files(folder / "outputs" / TRUTH / clip))
