@@ -126,6 +126,11 @@ def load_arrays(path: Path) -> dict:
     """
     with Path(path).open("rb") as file:
         try:
-            return _ArrayUnpickler(file).load()
-        except (pickle.UnpicklingError, EOFError, ValueError) as error:
-            raise error if isinstance(error, InputError) else InputError(f"{path} is no pickle of arrays: {error}") from None
+            value = _ArrayUnpickler(file).load()
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 (a broken pickle raises whatever its opcodes stumble over)
+            raise InputError(f"{path} is no pickle of arrays ({type(error).__name__})") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} holds a {type(value).__name__}, not a dictionary of arrays")
+    return value
