@@ -406,6 +406,7 @@ def run_plans(study: Study, plans: dict[str, Plan], jobs: int = 1, scheduler: st
     sorter = graphlib.TopologicalSorter({name: plan.step.needs for name, plan in plans.items()})
     sorter.prepare()
     states: dict[str, str] = {}
+    counted = itertools.count(1)
     todo = sum(plan.run for plan in plans.values())
     with _executor(jobs, scheduler) as executor:
         pending: dict[concurrent.futures.Future, str] = {}
@@ -417,17 +418,23 @@ def run_plans(study: Study, plans: dict[str, Plan], jobs: int = 1, scheduler: st
                 elif not plan.run:
                     states[name] = "unchanged"
                 else:
-                    pending[executor.submit(run_step, plan, study.out, threads=_threads(jobs))] = name
+                    future = executor.submit(run_step, plan, study.out, threads=_threads(jobs))
+                    future.add_done_callback(lambda done, name=name: _tell(next(counted), todo, name, done))
+                    pending[future] = name
                     continue
                 sorter.done(name)
             finished, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in finished:
                 name = pending.pop(future)
-                states[name], seconds, line = future.result()
-                done = sum(state in ("done", "failed", "stopped") for state in states.values())
-                print(f"[{done}/{todo}] {name}: {states[name]} after {seconds:.0f} s{line and ': ' + line}", flush=True)
+                states[name] = future.result()[0]
                 sorter.done(name)
     return states
+
+
+def _tell(number: int, todo: int, name: str, future: concurrent.futures.Future) -> None:
+    if not future.exception():
+        state, seconds, line = future.result()
+        print(f"[{number}/{todo}] {name}: {state} after {seconds:.0f} s{line and ': ' + line}", flush=True)
 
 
 class _Here(concurrent.futures.Executor):

