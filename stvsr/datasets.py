@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -57,8 +56,14 @@ class Clip:
         indices = range(len(self)) if indices is None else indices
         if not self.files:
             return _decoded(self.source, self.shrink)[[self.start + i for i in indices]]
-        frames = np.stack([video.read_image(self.files[self.start + i]) for i in indices])
-        return _shrunk(frames, self.shrink)
+        files = [self.files[self.start + i] for i in indices]
+        frames = [video.read_image(file) for file in files]
+        height, width = (self.height, self.width) if self.shrink == 1 else frames[0].shape[:2]
+        for file, frame in zip(files, frames, strict=True):
+            if frame.shape[:2] != (height, width):
+                tall, wide = frame.shape[:2]
+                raise InputError(f"{file} is {wide}x{tall}, its clip is {width}x{height}: make all frames of one size")
+        return _shrunk(np.stack(frames), self.shrink)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the file, or of the frames' files in order."""
@@ -148,20 +153,26 @@ def window_indices(centre: int, num_frames: int, length: int) -> list[int]:
 def find_cuts(frames: np.ndarray) -> list[int]:
     """Return the indices at which a new shot starts, in 8-bit frames (T, H, W, 3).
 
-    A cut is a change that is large (8% of the range), three times the usual one around it, and that also moves 15% of the
-    colour histogram: fast motion fails the last two, a flash of one frame the second.
+    A cut is a change that is large (8% of the range), three times the usual one around it, that also moves 15% of the
+    colour histogram, and that stays: fast motion fails the second and third, a flash of one frame the last.
     """
     small = [cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA) for frame in frames]
-    change = np.array([np.abs(a.astype(float) - b).mean() / 255 for a, b in zip(small, small[1:], strict=False)])
+    change = np.array([_distance(a, b) for a, b in zip(small, small[1:], strict=False)])
     histogram = [np.stack([np.histogram(f[..., c], 16, (0, 256))[0] for c in range(3)]) / f[..., 0].size for f in small]
     moved = np.array([np.abs(a - b).sum() / 6 for a, b in zip(histogram, histogram[1:], strict=False)])
     cuts = []
     for i in range(len(change)):
         around = np.delete(change[max(0, i - 4) : i + 5], min(i, 4))
         usual = np.median(around) if len(around) else 0.0
-        if change[i] > max(0.08, 3 * usual) and moved[i] > 0.15:
+        across = [(a, b) for a, b in ((i - 1, i + 1), (i, i + 2)) if a >= 0 and b < len(small)]
+        stays = all(_distance(small[a], small[b]) > change[i] / 2 for a, b in across)
+        if change[i] > max(0.08, 3 * usual) and moved[i] > 0.15 and stays:
             cuts.append(i + 1)
     return cuts
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    return np.abs(first.astype(float) - second).mean() / 255
 
 
 def _find(source: str, split: str) -> list[Clip]:
@@ -195,8 +206,7 @@ def _has_frames(folder: Path) -> bool:
 
 def _folder(path: Path, name: str) -> Clip:
     files = tuple(video.image_files(path))
-    with Image.open(files[0]) as image:
-        width, height = image.size
+    height, width, _ = video.read_image(files[0]).shape
     return Clip(name=name, source=path, height=height, width=width, start=0, stop=len(files), files=files)
 
 

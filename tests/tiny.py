@@ -26,11 +26,12 @@ def coordinates(frames: int, height: int, width: int) -> np.ndarray:
 
 
 def write_folder(path: Path, frames: np.ndarray, suffix: str = ".png", names: list[str] | None = None) -> Path:
-    """Write frames as images; WebP without loss."""
+    """Write frames as images; WebP without loss, JPEG with little."""
     path.mkdir(parents=True)
+    options = {".webp": {"lossless": True}, ".png": {}}.get(suffix.lower(), {"quality": 95, "subsampling": 0})
     for index, frame in enumerate(frames):
         name = names[index] if names else f"{index:03d}"
-        Image.fromarray(frame).save(path / f"{name}{suffix}", **({"lossless": True} if suffix == ".webp" else {}))
+        Image.fromarray(frame).save(path / f"{name}{suffix}", **options)
     return path
 
 
