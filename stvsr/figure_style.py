@@ -5,7 +5,8 @@ Kept apart from `figures`, which says what is drawn.
 
 import functools
 import io
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 VERDICT_LOOK = {"better": (PALETTE[0], "^"), "worse": (PALETTE[1], "v"), "not told apart": (MUTED, "o")}
 MARKERS = {"peer": "s", "start": "D", "control": "X", "arm": "o", "adversarial": "^", "ladder": "v"}
 PANEL = (3.4, 2.3)  # inches: one column of a page, or a telephone
-WIDE = (6.8, 4.4)
+WIDE = (6.0, 4.3)
 
 STYLE = {
     **sns.axes_style("ticks"),
@@ -120,6 +121,26 @@ def line_look(place: int) -> tuple[str, object]:
     return PALETTE[place % len(PALETTE)], DASHES[(place // len(PALETTE) + place) % len(DASHES)]
 
 
+def name_row(axes: Axes, place: int, label: str, note: str = "") -> None:
+    """Write a row's name and, below it, a note above the row's mark, at the left edge; lines do not show through."""
+    behind = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
+    for text, rise, size, colour in ((textwrap.shorten(label, 52, placeholder=" \u2026"), 18, 8, INK), (note, 8.5, 7.5, MUTED)):
+        axes.annotate(
+            text, (0, place), xycoords=("axes fraction", "data"), xytext=(0, rise), textcoords="offset points",
+            fontsize=size, va="center", color=colour, bbox=behind if text else None,
+        )  # fmt: skip
+
+
+def name_ends(axes: Axes, ends: Mapping[str, float]) -> None:
+    """Name lines at the right edge, at the height where each ends (label -> value), moved apart where they would overlap."""
+    least = 10 / (axes.figure.get_figheight() * 72 * 0.7)  # a line of text as a share of the axes' height
+    heights = {label: axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1] for label, value in ends.items()}
+    lowest = -1.0
+    for label, height in sorted(heights.items(), key=lambda item: item[1]):
+        lowest = max(height, lowest + least)
+        axes.annotate(label, (1.01, lowest), xycoords="axes fraction", fontsize=7.5, va="center")
+
+
 def place_labels(figure: Figure, axes: Axes, points: pd.DataFrame, texts: Sequence[str]) -> None:
     """Put each label at the free place nearest to its point, greedily; far ones get a thin leader.
 
@@ -132,6 +153,8 @@ def place_labels(figure: Figure, axes: Axes, points: pd.DataFrame, texts: Sequen
     taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in pixels] + list(_interval_boxes(axes, points))
     scale = 72 / figure.dpi  # pixels to points
     for (x, y), at, text in zip(pixels, where, texts, strict=True):
+        if not text:
+            continue
         label = axes.annotate(text, at, fontsize=8, xytext=(0, 0), textcoords="offset points", va="center", zorder=4)
         width, height = label.get_window_extent().size
         _, dx, dy, box = min(_places(x, y, width, height, taken, frame))

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
@@ -25,6 +24,8 @@ from stvsr.figure_style import (
     alt,
     describe,
     line_look,
+    name_ends,
+    name_row,
     number,
     one_axes,
     place_labels,
@@ -34,8 +35,9 @@ from stvsr.figure_style import (
 )
 
 __all__ = [
-    "alt", "contact_sheet", "crops_grid", "defect_ladder", "describe", "differences", "discriminator_scores", "error_maps",
-    "flow_images", "gradient_norms", "learning_curves", "loss_terms", "per_frame", "perception_distortion", "save", "show",
+    "alt", "contact_sheet", "contact_sheets", "crops_grid", "defect_ladder", "describe", "differences", "discriminator_scores",
+    "error_maps",
+    "flow_images", "gradient_norms", "image_row", "learning_curves", "loss_terms", "per_frame", "perception_distortion", "save", "show",
     "temporal_profiles",
 ]  # fmt: skip
 
@@ -54,7 +56,7 @@ def perception_distortion(
     """Draw every method between fidelity and perception, coloured by temporal error (Blau and Michaeli, CVPR 2018).
 
     Args:
-        points: one row per method: `label`, `kind` (a key of MARKERS), `fidelity`, `perception` and optionally
+        points: one row per method: `label` (empty for none), `kind` (a key of MARKERS), `fidelity`, `perception` and optionally
             `temporal`, `fidelity_low`, `fidelity_high`, `perception_low`, `perception_high`.
         fidelity, perception, temporal: axis labels with units. The best corner is the upper right: PSNR grows to the
             right, LPIPS falls upwards.
@@ -69,20 +71,18 @@ def perception_distortion(
             line(other, points[f"{name}_low"], points[f"{name}_high"], colors=MUTED, linewidth=0.9, alpha=0.7, zorder=2)
     for kind, group in points.groupby("kind", sort=True):
         drawn = axes.scatter(
-            group["fidelity"], group["perception"], c=shades[group.index], cmap="viridis_r", s=62, zorder=3,
+            group["fidelity"], group["perception"], c=shades[group.index], cmap="viridis_r", s=22 if kind == "ladder" else 62, zorder=3,
             vmin=shades.min(), vmax=shades.max(), marker=MARKERS[kind], edgecolors=INK, linewidths=0.9,
         )  # fmt: skip
     axes.set(xlabel=f"{fidelity}  (better \u2192)", ylabel=f"{perception}  (better \u2191)")
     axes.invert_yaxis()
     axes.margins(0.14)
     if has_time:
-        bar = figure.colorbar(
-            drawn, ax=axes, location="bottom", aspect=50, pad=0.02, label=f"colour: {temporal}  (\u2190 better)"
-        )
+        bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=50, pad=0.02, label=f"colour: {temporal}  (\u2190 better)")
         bar.outline.set_visible(False)
         bar.solids.set_rasterized(True)  # 256 vector slivers otherwise
     labels = [
-        f"{r.label} ({number(r.temporal, 2)})" if has_time and pd.notna(r.temporal) else r.label for r in points.itertuples()
+        f"{r.label} ({number(r.temporal, 2)})" if r.label and has_time and pd.notna(r.temporal) else r.label for r in points.itertuples()
     ]
     place_labels(figure, axes, points, labels)
     best_time = f" The lowest temporal error is {points.loc[points['temporal'].idxmin(), 'label']}'s." if has_time else ""
@@ -95,9 +95,7 @@ def perception_distortion(
 
 
 @styled
-def differences(
-    table: pd.DataFrame, *, metric: str, control: str, better: str | None, size: tuple[float, float] | None = None
-) -> Figure:
+def differences(table: pd.DataFrame, *, metric: str, control: str, better: str | None, size: tuple[float, float] | None = None) -> Figure:
     """Draw a forest plot: each arm's difference from the control with its interval; zero is "no difference".
 
     Args:
@@ -106,28 +104,18 @@ def differences(
         better: "higher", "lower" or None when the metric has no good direction.
         size: inches; by default one panel wide and as high as the rows need.
     """
-    figure, axes = one_axes(size or (PANEL[0], 0.75 + 0.42 * len(table)), metric)
+    figure, axes = one_axes(size or (PANEL[0], 0.75 + 0.5 * len(table)), metric)
     axes.axvline(0, color=INK, linewidth=1)
     for place, row in enumerate(table.itertuples()):
         colour, marker = VERDICT_LOOK.get(row.verdict, VERDICT_LOOK["not told apart"])
         axes.hlines(place, row.low, row.high, colors=colour, linewidth=2.2)
         axes.plot(row.difference, place, marker=marker, color=colour, markersize=6.5, markeredgecolor=PAPER)
-        axes.annotate(
-            row.label,
-            (0, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 9),
-            textcoords="offset points",
-            fontsize=8,
-            va="center",
-        )
+        name_row(axes, place, row.label, f"{number(row.difference)} ({number(row.low)} to {number(row.high)})")
     arrow = {"higher": "  (better \u2192)", "lower": "  (\u2190 better)", None: ""}[better]
-    axes.set(xlabel=f"difference from {control}{arrow}", yticks=[], ylim=(len(table) - 0.5, -0.75))
+    axes.set(xlabel=f"difference from {control}{arrow}", yticks=[], ylim=(len(table) - 0.6, -0.8))
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
-    words = "; ".join(
-        f"{r.label} {number(r.difference)} ({number(r.low)} to {number(r.high)}, {r.verdict})" for r in table.itertuples()
-    )
+    words = "; ".join(f"{r.label} {number(r.difference)} ({number(r.low)} to {number(r.high)}, {r.verdict})" for r in table.itertuples())
     return describe(figure, f"{metric}, differences from {control} with intervals: {words}.")
 
 
@@ -139,7 +127,7 @@ def defect_ladder(rungs: pd.DataFrame, *, metric: str, better: str, size: tuple[
         rungs: rows from the faulty start to the mended end, columns `label` and `value`.
         metric: name and unit. `better`: "higher" or "lower".
     """
-    figure, axes = one_axes(size or (PANEL[0], 0.8 + 0.42 * len(rungs)), metric)
+    figure, axes = one_axes(size or (PANEL[0], 0.8 + 0.5 * len(rungs)), metric)
     values = rungs["value"].to_numpy(float)
     spread = max(np.ptp(values), 1e-9)
     for place, (label, value) in enumerate(zip(rungs["label"], values, strict=True)):
@@ -151,26 +139,7 @@ def defect_ladder(rungs: pd.DataFrame, *, metric: str, better: str, size: tuple[
         if place:
             axes.vlines(before, place - 1, place, colors=RULE, linewidth=1)
         note = number(value) if not place else f"{number(value)} ({'+' if value >= before else ''}{number(value - before)})"
-        axes.annotate(
-            label,
-            (0, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 10),
-            textcoords="offset points",
-            fontsize=7.5,
-            va="center",
-        )
-        axes.annotate(
-            note,
-            (1, place),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 10),
-            textcoords="offset points",
-            fontsize=7.5,
-            va="center",
-            ha="right",
-            color=MUTED,
-        )
+        name_row(axes, place, label, note)
     arrow = {"higher": "(better \u2192)", "lower": "(\u2190 better)"}[better]
     axes.set(xlabel=f"{metric}  {arrow}", yticks=[], ylim=(len(rungs) - 0.6, -0.8))
     axes.set_xlim(values.min() - 0.12 * spread, values.max() + 0.12 * spread)
@@ -182,16 +151,19 @@ def defect_ladder(rungs: pd.DataFrame, *, metric: str, better: str, size: tuple[
 
 
 @styled
-def per_frame(scores: pd.DataFrame, *, metric: str, size: tuple[float, float] = PANEL) -> Figure:
+def per_frame(scores: pd.DataFrame, *, metric: str, order: Sequence[str] | None = None, size: tuple[float, float] = PANEL) -> Figure:
     """Draw one metric over the frames of one clip.
 
     Args:
-        scores: columns `label`, `frame` (index in the clip), `value`; one line per label, in order of appearance.
+        scores: columns `label`, `frame` (index in the clip), `value`; one line per label.
         metric: name and unit.
+        order: labels whose places choose the lines' looks, by default in order of appearance.
+        size: inches; a legend is drawn where it is wider than a panel.
     """
     figure, axes = one_axes(size, metric)
-    for place, (label, line) in enumerate(scores.groupby("label", sort=False)):
-        colour, dash = line_look(place)
+    places = {label: place for place, label in enumerate(order or scores["label"].unique())}
+    for label, line in scores.groupby("label", sort=False):
+        colour, dash = line_look(places[label])
         axes.plot(line["frame"], line["value"], color=colour, linestyle=dash, label=label)
     axes.set(xlabel="frame")
     if size[0] > PANEL[0]:
@@ -256,9 +228,7 @@ TERMS = ("pixel", "perceptual", "adversarial", "flow_adversarial")
 
 
 @styled
-def loss_terms(
-    log: pd.DataFrame, *, title: str = "Loss terms", terms: Sequence[str] = TERMS, size: tuple[float, float] = PANEL
-) -> Figure:
+def loss_terms(log: pd.DataFrame, *, title: str = "Loss terms", terms: Sequence[str] = TERMS, size: tuple[float, float] = PANEL) -> Figure:
     """Draw the generator's loss terms of one training on a logarithmic axis, named at the end of their lines."""
     shown = {term: line for term in terms if not (line := _thin(log, term)).empty and (line[term] > 0).any()}
     return _log_lines(shown, title, "loss", size)
@@ -272,9 +242,7 @@ def gradient_norms(log: pd.DataFrame, *, title: str = "Gradient into the generat
     """
     names = {"gradient_pixel": "pixel", "gradient_adversarial": "adversarial"}
     lines = {
-        label: _thin(log, name).rename(columns={name: label})
-        for name, label in names.items()
-        if name in log and log[name].notna().any()
+        label: _thin(log, name).rename(columns={name: label}) for name, label in names.items() if name in log and log[name].notna().any()
     }
     zero = [label for label, line in lines.items() if (line[label] == 0).all()]
     figure = _log_lines({label: line for label, line in lines.items() if label not in zero}, title, "norm", size)
@@ -291,15 +259,6 @@ def _log_lines(lines: Mapping[str, pd.DataFrame], title: str, what: str, size: t
         colour, dash = line_look(place)
         positive = line[line[label] > 0]
         axes.plot(positive["step"], positive[label], color=colour, linestyle=dash)
-        if len(positive):
-            axes.annotate(
-                label.replace("_", " "),
-                (positive["step"].iloc[-1], positive[label].iloc[-1]),
-                xytext=(4, 0),
-                textcoords="offset points",
-                fontsize=7.5,
-                va="center",
-            )
     axes.set(xlabel="step", ylabel=what)
     if lines:
         axes.set_yscale("log")
@@ -308,9 +267,9 @@ def _log_lines(lines: Mapping[str, pd.DataFrame], title: str, what: str, size: t
         axes.yaxis.set_major_formatter("{x:g}")  # matplotlib's own writes powers as formulas
         axes.yaxis.set_minor_formatter("")
     axes.margins(x=0.02)
-    ends = "; ".join(
-        f"{label.replace('_', ' ')} ends at {line[label].iloc[-1]:.2g}" for label, line in lines.items() if len(line)
-    )
+    last = {label.replace("_", " "): values[values > 0] for label, line in lines.items() if len(values := line[label])}
+    name_ends(axes, {label: values.iloc[-1] for label, values in last.items() if len(values)})
+    ends = "; ".join(f"{label.replace('_', ' ')} ends at {line[label].iloc[-1]:.2g}" for label, line in lines.items() if len(line))
     return describe(figure, f"{title}, logarithmic: {ends or 'nothing was logged'}.")
 
 
@@ -325,16 +284,9 @@ def discriminator_scores(log: pd.DataFrame, *, title: str = "Discriminator score
             continue
         colour, dash = line_look(place)
         axes.plot(line["step"], line[name], color=colour, linestyle=dash)
-        axes.annotate(
-            label,
-            (line["step"].iloc[-1], line[name].iloc[-1]),
-            xytext=(4, 0),
-            textcoords="offset points",
-            fontsize=7.5,
-            va="center",
-        )
         ends[label] = line[name].iloc[-1]
     axes.set(xlabel="step", ylabel="mean score")
+    name_ends(axes, ends)
     words = ", ".join(f"{label} frames end at {number(value, 2)}" for label, value in ends.items())
     return describe(figure, f"Discriminator scores during training: {words or 'nothing was logged'}.")
 
@@ -372,9 +324,7 @@ def crops_grid(frames: Mapping[str, np.ndarray], boxes: Sequence[pictures.Box], 
 
 
 @styled
-def temporal_profiles(
-    clips: Mapping[str, np.ndarray], *, row: int | None = None, column: int | None = None, columns: int = 2
-) -> Figure:
+def temporal_profiles(clips: Mapping[str, np.ndarray], *, row: int | None = None, column: int | None = None, columns: int = 2) -> Figure:
     """Show one row (or column) over time for several methods: clips (T, H, W, 3), time runs down (or across)."""
     profiles = {label: pictures.temporal_profile(clip, row=row, column=column) for label, clip in clips.items()}
     figure = _image_grid(_in_rows(profiles, columns), cell=6.8 / columns, stretch=0.3 if row is not None else 1.0)
@@ -389,9 +339,7 @@ def error_maps(results: Mapping[str, np.ndarray], truth: np.ndarray, *, columns:
     """Show |result - truth| of one frame for several methods (H, W, 3), on one scale."""
     errors = {label: pictures.absolute_error(frame, truth) for label, frame in results.items()}
     limit = pictures.shared_limit(errors)
-    figure = _image_grid(
-        _in_rows({label: pictures.heat(error, limit) for label, error in errors.items()}, columns), cell=6.8 / columns
-    )
+    figure = _image_grid(_in_rows({label: pictures.heat(error, limit) for label, error in errors.items()}, columns), cell=6.8 / columns)
     words = "; ".join(f"{label} {number(error.mean(), 2)}" for label, error in errors.items())
     return describe(figure, f"Error maps, black is 0 and light is {limit:.0f} of 255 steps or more. Mean errors: {words}.")
 
@@ -408,11 +356,29 @@ def flow_images(flows: Mapping[str, np.ndarray], *, limit: float | None = None, 
 
 
 @styled
+def image_row(images: Mapping[str, np.ndarray]) -> Figure:
+    """Show pictures (H, W, 3) of one content side by side, each at its own size, the keys as titles."""
+    figure = _image_grid([images], cell=min(2.6, 8.0 / len(images)))
+    return describe(figure, f"Side by side: {', '.join(images)}.")
+
+
+@styled
+def contact_sheets(windows: Sequence[np.ndarray]) -> Figure:
+    """Show several windows (T, H, W, 3), one per row, the target in the middle."""
+    rows = [dict(zip(_places(len(window)), window, strict=True)) for window in windows]
+    figure = _image_grid(rows, cell=max(7.0 / len(rows[0]), 1.0))
+    return describe(figure, f"{len(rows)} windows of {len(rows[0])} consecutive frames, one per row.")
+
+
+def _places(length: int) -> list[str]:
+    middle = length // 2
+    return ["target t" if k == middle else f"t{k - middle:+d}".replace("-", "\u2212") for k in range(length)]
+
+
+@styled
 def contact_sheet(septuplet: np.ndarray, *, title: str = "") -> Figure:
     """Show the frames of a window (T, H, W, 3) in a row, the target in the middle marked by its title."""
-    middle = len(septuplet) // 2
-    names = ["target t" if k == middle else f"t{k - middle:+d}".replace("-", "\u2212") for k in range(len(septuplet))]
-    figure = _image_grid([dict(zip(names, septuplet, strict=True))], cell=max(7.0 / len(septuplet), 1.0))
+    figure = _image_grid([dict(zip(_places(len(septuplet)), septuplet, strict=True))], cell=max(7.0 / len(septuplet), 1.0))
     if title:
         figure.suptitle(title, fontsize=9)
     return describe(figure, f"{title or 'A window'}: {len(septuplet)} consecutive frames, the target in the middle.")

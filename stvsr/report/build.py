@@ -1,0 +1,202 @@
+"""Build a report: read the run, prepare tables, figures and media, render one HTML file, refresh the list of reports."""
+
+import base64
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from stvsr import runs, statistics
+from stvsr.errors import InputError
+from stvsr.metrics.catalogue import PROTOCOLS
+from stvsr.report import answers, appendix, charts, limits, looks, media, provenance, published, tables, vocabulary
+from stvsr.report.load import Run, load_run
+from stvsr.report.tables import Table
+from stvsr.report.vocabulary import CONTROL
+
+BUDGET_MB = 15.0
+STATIC = Path(__file__).parent / "static"
+
+
+def build_report(run_folder: Path, budget_mb: float = BUDGET_MB) -> Path:
+    """Write `report.html` and `tables/*.csv` into a run folder and refresh `index.html` beside it.
+
+    Args:
+        run_folder: holds `run.json` and `steps/`, as the pipeline wrote them; missing parts are said to be missing.
+        budget_mb: largest size of `report.html` in 10^6 bytes. Media that do not fit go to `media/` beside it.
+
+    Returns:
+        The path of `report.html`.
+
+    Raises:
+        InputError: there is no run in the folder, a table of it lacks a column, or the budget is not positive.
+    """
+    if not budget_mb > 0:
+        raise InputError(f"report budget is {budget_mb} MB: give a positive number")
+    folder = Path(run_folder)
+    run = load_run(folder)
+    content = _content(run)
+    items = [item for scene in content["scenes"] for item in scene.items()] + [found.item for found in content["appendices"]]
+    items += [crop.item for training in content["trainings"] for crop in training.crops]
+    environment = _environment()
+    bare = _render(environment, content, {item.name: f"media/{item.name}" for item in items})
+    where = media.placed(items, budget_mb * 1e6 - len(bare.encode()))
+    for table in content["tables"].values():
+        runs.write_text(folder / "tables" / f"{table.key}.csv", table.csv())
+    media.write_beside(items, where, folder / "media")
+    runs.write_text(folder / "report.html", _render(environment, content, where))
+    write_index(folder.parent)
+    return folder / "report.html"
+
+
+def write_index(folder: Path) -> Path:
+    """Write `index.html`, the list of the reports found one level below `folder`, newest first."""
+    entries = []
+    for path in sorted(folder.glob("*/report.html")):
+        try:
+            run = load_run(path.parent)
+        except InputError:  # a report whose run is gone or unreadable cannot be described, and does not stop the others
+            continue
+        entries.append({"link": f"{quote(path.parent.name)}/report.html", "manifest": run.manifest,
+                        "headline": answers.headline(run),
+                        "failed": sum(step["status"] == "failed" for step in run.steps), "arms": run.arms})  # fmt: skip
+    entries.sort(key=lambda entry: str(entry["manifest"].get("finished") or ""), reverse=True)
+    page = _environment().get_template("index.html.j2").render(entries=entries, built=built_date(), css=_static("report.css"))
+    runs.write_text(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def built_date() -> str:
+    """Return the date that goes into the page: today, or SOURCE_DATE_EPOCH where it is set."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _content(run: Run) -> dict:
+    """Return everything the template shows."""
+    control = vocabulary.arm(CONTROL).label
+    scenes = looks.scenes(run)
+    scores, differences, per_clip = _score_tables(run, control)
+    origin = [provenance.data_table(run), provenance.weights_table(run), provenance.packages_table(run), provenance.parameters_table(run)]
+    origin = [provenance.step_table(run), *(table for table in origin if table)]
+    beside = published.comparison(run)
+    protocol, roles = answers.headline_metrics(run.metrics)
+    return {
+        "run": run,
+        "manifest": run.manifest,
+        "built": built_date(),
+        "headline": answers.headline(run),
+        "answers": answers.answers(run),
+        "control": control,
+        "plane": charts.plane(run),
+        "protocol": protocol,
+        "plane_caption": tables.protocol_words(run.metrics, protocol) if protocol else "",
+        "has_time": "time" in roles,
+        "on_gpu": provenance.on_gpu(run),
+        "failures": [step for step in run.steps if step["status"] == "failed"],
+        "facts": provenance.facts(run),
+        "steps": provenance.steps(run),
+        "scores": scores,
+        "differences": differences,
+        "per_clip": per_clip,
+        "published": beside,
+        "origin": origin,
+        "tables": {table.key: table for table in [*scores, *differences, *per_clip, *beside, *origin]},
+        "forests": charts.forests(run, control),
+        "ladder": charts.ladder(run),
+        "trainings": charts.trainings(run),
+        "per_frame": charts.per_frame(run),
+        "legend": charts.legend(run),
+        "limits": limits.cannot_say(run),
+        "scenes": scenes,
+        "pair": _first_pair(run),
+        "clips": sorted(run.metrics["clip"].unique()),
+        "protocol_names": sorted(run.metrics["protocol"].unique()),
+        "arms": [vocabulary.arm(name) for name in run.arms],
+        "metrics": [vocabulary.metric(name) for name in sorted(run.metrics["metric"].unique(), key=vocabulary.metric_order)],
+        "appendices": appendix.appendices(run),
+    }
+
+
+def _score_tables(run: Run, control: str) -> tuple[list[Table], list[Table], list[Table]]:
+    """Return the tables of scores, of differences and of clips, one each per protocol."""
+    if run.metrics.empty:
+        return [], [], []
+    known = list(PROTOCOLS)
+    protocols = sorted(run.metrics["protocol"].unique(), key=lambda name: (known.index(name) if name in known else len(known), name))
+    failed = answers.failed_arms(run)
+    means = statistics.clip_means(run.metrics)
+    scores = [tables.scores(run.summary, run.metrics, protocol, failed) for protocol in protocols]
+    compared = [name for name in protocols if name in set(run.comparisons["protocol"])]
+    differences = [tables.differences(run.comparisons, run.metrics, protocol, control) for protocol in compared]
+    per_clip = [tables.per_clip(means[means["protocol"] == protocol], run.metrics, protocol) for protocol in protocols]
+    return scores, differences, per_clip if run.metrics["clip"].nunique() > 1 else []
+
+
+def _first_pair(run: Run) -> tuple[str, str]:
+    """Return the two methods that the comparison starts with: bicubic and the arm that looks closest to the truth."""
+    protocol, roles = answers.headline_metrics(run.metrics)
+    shown = {name for methods in run.frames.values() for name in methods if vocabulary.arm(name).kind != "peer"}
+    means = run.summary[(run.summary["protocol"] == protocol) & (run.summary["metric"] == roles.get("perception"))]
+    means = means[means["arm"].isin(shown)]
+    best = means.loc[means["mean"].idxmin(), "arm"] if len(means) else next(iter(sorted(shown, key=vocabulary.arm_order)), "truth")
+    return "bicubic", str(best)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("stvsr.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
+    environment.filters["csv_uri"] = lambda table: f"data:text/csv;base64,{base64.b64encode(table.csv().encode()).decode()}"
+    environment.filters["duration"] = vocabulary.duration
+    environment.filters["moment"] = vocabulary.moment
+    environment.globals["protocols"] = PROTOCOLS
+    return environment
+
+
+def _render(environment: Environment, content: dict, where: dict[str, str]) -> str:
+    script = _static("report.js")
+    template = environment.get_template("report.html.j2")
+    return template.render(
+        **content, where=where, comparison=_comparison_data(content, where), css=_static("report.css"), script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        beside=sum(url.startswith("media/") for url in where.values()),
+    )  # fmt: skip
+
+
+def _static(name: str) -> Markup:
+    return Markup((STATIC / name).read_text(encoding="utf-8"))
+
+
+def _comparison_data(content: dict, where: dict[str, str]) -> dict:
+    """Return what the comparison's script needs: per clip the methods, their frames' addresses and scores."""
+    scenes = content["scenes"]
+    names = sorted({item.name for scene in scenes for items in scene.frames.values() for item in items})
+    index = {name: place for place, name in enumerate(names)}
+    return {
+        "protocol": content["protocol"],
+        "media": [where[name] for name in names],
+        "clips": [
+            {
+                "name": scene.name, "count": scene.count, "shown": scene.shown, "start": scene.shown.index(scene.middle),
+                "width": scene.width, "height": scene.height,
+                "methods": [
+                    {"name": name, "label": label, "frames": [index[item.name] for item in scene.frames[name]],
+                     "scores": scene.scores[name]}
+                    for name, label in scene.methods.items()
+                ],
+            }
+            for scene in scenes
+        ],
+    }  # fmt: skip

@@ -1,0 +1,97 @@
+"""Pictures and films as bytes, and where they go: into the page while its budget lasts, else into a folder beside it."""
+
+import base64
+import hashlib
+import io
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from PIL import Image
+
+from stvsr import runs
+from stvsr.colour import Colour, from_rgb
+
+SUFFIXES = {"image/webp": ".webp", "video/mp4": ".mp4", "text/html": ".html"}
+OWN_FILE = re.compile(r"[0-9a-f]{16}\.(webp|mp4|html)")
+COLOUR = Colour()
+H264_OPTIONS = {"crf": "20", "preset": "medium", "threads": "1", "g": "12"}  # one thread: the same bytes on every machine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One picture, film or notebook. The lower its rank, the sooner it is embedded."""
+
+    data: bytes
+    mime: str
+    rank: float
+
+    @property
+    def name(self) -> str:
+        """A file name made from the content."""
+        return hashlib.sha256(self.data).hexdigest()[:16] + SUFFIXES[self.mime]
+
+    @property
+    def uri(self) -> str:
+        """The content as a data URI."""
+        return f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"
+
+
+def webp(frame: np.ndarray, *, lossless: bool = False, quality: int = 82) -> bytes:
+    """Encode a frame, uint8 (H, W, 3), as WebP."""
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "webp", lossless=lossless, quality=100 if lossless else quality, method=2)
+    return file.getvalue()
+
+
+def h264(frames: np.ndarray, rate: int) -> bytes:
+    """Encode frames (T, H, W, 3) as an H.264 film in MP4, yuv420p, its index first so that it starts at once.
+
+    An odd last row or column is repeated, for H.264 stores colour at half the resolution.
+    """
+    height, width = frames.shape[1:3]
+    padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    reformatter = VideoReformatter()
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:  # moving the index to the front needs a file by name
+        with av.open(file.name, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            stream = container.add_stream("libx264", rate=rate, options=H264_OPTIONS)
+            stream.height, stream.width, stream.pix_fmt = *padded.shape[1:3], "yuv420p"
+            stream.codec_context.colorspace, stream.codec_context.color_range = COLOUR.tag, int(COLOUR.range)
+            for frame in padded:
+                container.mux(stream.encode(from_rgb(frame, "yuv420p", COLOUR, reformatter)))
+            container.mux(stream.encode())
+        return Path(file.name).read_bytes()
+
+
+def placed(items: Iterable[Item], room: float) -> dict[str, str]:
+    """Return {item name: where the page finds it}: a data URI while `room` bytes last, by rank; else `media/<name>`."""
+    where: dict[str, str] = {}
+    full = False
+    for item in sorted(items, key=lambda item: (item.rank, item.name)):
+        if item.name in where:
+            continue
+        size = len(item.data) * 4 / 3
+        full = full or size > room  # nothing after the first that does not fit, so that what is embedded is a clean cut
+        where[item.name] = f"media/{item.name}" if full else item.uri
+        room -= 0 if full else size
+    return where
+
+
+def write_beside(items: Iterable[Item], where: dict[str, str], folder: Path) -> int:
+    """Write the items that were not embedded into `folder`, remove what an earlier report left there, return their count."""
+    wanted = {item.name: item for item in items if where[item.name].startswith("media/")}
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if OWN_FILE.fullmatch(path.name) and path.name not in wanted:
+                path.unlink()
+    for name, item in wanted.items():
+        if not (folder / name).is_file():
+            runs.write_atomic(folder / name, lambda file, data=item.data: file.write(data))
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+    return len(wanted)
