@@ -476,6 +476,7 @@ def run_step(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, st
     record = {"step": step.name, "notebook": step.notebook.name, "parameters": step.parameters, "key": plan.key,
               "parts": plan.parts, "started": started}  # fmt: skip
     write_json(folder / "step.json", record | {"status": "running", "seconds": 0, "error": ""})
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin at barriers starve a machine that is shared
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     try:

@@ -445,7 +445,10 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
     write_json(written, as_json(config))
     runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     command = [sys.executable, *runner, "-m", module, str(folder)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # threads that spin at barriers starve a machine that is shared
+    child = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment
+    )
     last = _follow(child, config)
     if child.returncode == UNFINISHED:
         raise InputError(f"training in {folder} {STOPPED}: run it again to go on")
