@@ -41,7 +41,7 @@ def test_digest_is_sha256_of_the_content(tmp_path):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(InputError, match="'bike' is unknown: choose from bikes, bigbuckbunny"):
+    with pytest.raises(InputError, match=r"'bike' is unknown: choose from bikes, bigbuckbunny"):
         assets.locate("bike")
 
 
@@ -67,7 +67,7 @@ def test_a_file_that_is_not_the_pinned_one_is_refused(monkeypatch, tmp_path, cha
     assets.locate.cache_clear()
     package = metadata.PathDistribution(tmp_path / "mmagic.dist-info")
     monkeypatch.setattr(metadata, "distribution", lambda name: package)
-    with pytest.raises(InputError, match="is not that of mmagic 1.2.0: pip install"):
+    with pytest.raises(InputError, match=r"is not that of mmagic 1.2.0: pip install"):
         assets.locate("niqe")
 
 

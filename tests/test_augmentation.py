@@ -75,7 +75,7 @@ def test_all_frames_of_a_septuplet_got_the_same_draw(index):
     sample = datasets.make_sample(clip("grid"), drawn, config)
     place = np.round(sample["hr"].numpy() * 255).astype(int)  # (3, 3, 32, 32): row, column, 10 x frame
     assert all(np.array_equal(place[0, :2], frame[:2]) for frame in place)
-    rows, columns = (place[0, :2].swapaxes(1, 2) if drawn.transpose else place[0, :2])
+    rows, columns = place[0, :2].swapaxes(1, 2) if drawn.transpose else place[0, :2]
     assert sorted(rows[:, 0]) == list(range(4 * drawn.top, 4 * drawn.top + 32))
     assert sorted(columns[0]) == list(range(4 * drawn.left, 4 * drawn.left + 32))
     times = [frame[2].flat[0] // 10 for frame in place]

@@ -102,14 +102,14 @@ def test_resize_to_the_same_size_changes_nothing():
 @pytest.mark.parametrize("mode", ["bi", "bd"])
 def test_a_size_that_is_no_multiple_is_refused_by_name(mode):
     frames = np.zeros((1, 10, 16, 3), np.uint8)
-    with pytest.raises(InputError, match="16x10.*multiples of 4"):
+    with pytest.raises(InputError, match=r"16x10.*multiples of 4"):
         degrade(frames, mode, 4)
 
 
 def test_odd_bd_scales_and_unknown_modes_are_refused():
-    with pytest.raises(InputError, match="even scale"):
+    with pytest.raises(InputError, match=r"even scale"):
         blur_down(torch.zeros(1, 3, 9, 9), 3)
-    with pytest.raises(InputError, match="'bix' is unknown: choose from bi, bd"):
+    with pytest.raises(InputError, match=r"'bix' is unknown: choose from bi, bd"):
         degrade(np.zeros((1, 8, 8, 3), np.uint8), "bix", 4)
 
 

@@ -40,7 +40,7 @@ def test_small_patches_have_a_flow_too(name, size):
 
 
 def test_an_unknown_estimator_is_refused_with_the_names():
-    with pytest.raises(InputError, match="'diss' is unknown: choose from dis, farneback, tvl1"):
+    with pytest.raises(InputError, match=r"'diss' is unknown: choose from dis, farneback, tvl1"):
         estimator("diss")
 
 

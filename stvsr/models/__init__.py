@@ -75,6 +75,7 @@ def load_generator(name_or_path: str | Path) -> tuple[nn.Module, dict]:
         known = ", ".join([*shipped_weights(), "basicvsr-bi", "basicvsr-bd"])
         raise InputError(f"generator {name} is neither a file nor a known name: choose from {known}")
     state, meta = load_tensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
+    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
     generator = _empty_generator(state, meta, path)
     load_state(generator, state, f"checkpoint {path}")
     return generator.float().eval(), {**meta, "name": path.stem, "sha256": assets.digest(path)}
@@ -91,7 +92,7 @@ def _empty_generator(state: dict[str, Tensor], meta: dict, path: Path) -> nn.Mod
     try:
         network, config = KINDS[meta["model"]]
         return network(config(**meta["config"]))
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, InputError) as error:
         raise InputError(f"checkpoint {path} describes no generator known here: {error}") from None
 
 
@@ -106,7 +107,9 @@ def infer_config(state: dict[str, Tensor], source: object) -> RBPNConfig:
             num_stages=state["DBPN.output.conv.weight"].shape[1] // feat,
             n_resblock=len({name.split(".")[1] for name in state if name.startswith("res_feat1.")}) - 1,
             num_frames=state["output.conv.weight"].shape[1] // feat + 1,
-            scale={6: 2, 8: 4, 12: 8}[kernel],
+            scale={6: 2, 8: 4, 12: 8}.get(kernel, 0),
         )
     except KeyError as error:
         raise InputError(f"checkpoint {source} is of no generator known here: {error} is missing") from None
+    except (IndexError, InputError) as error:
+        raise InputError(f"checkpoint {source} is of no generator known here: {error}") from None
