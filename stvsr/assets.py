@@ -105,12 +105,12 @@ def locate(name: str) -> Path:
 class _ArrayUnpickler(pickle.Unpickler):
     """Admit NumPy arrays and nothing else, so that a pickle cannot run code."""
 
-    allowed = {
+    allowed = (
         ("numpy", "dtype"),
         ("numpy", "ndarray"),
         ("numpy.core.multiarray", "_reconstruct"),
         ("numpy._core.multiarray", "_reconstruct"),
-    }
+    )
 
     def find_class(self, module: str, name: str):
         if (module, name) not in self.allowed:
@@ -129,7 +129,7 @@ def load_arrays(path: Path) -> dict:
             value = _ArrayUnpickler(file).load()
         except InputError:
             raise
-        except Exception as error:  # noqa: BLE001 (a broken pickle raises whatever its opcodes stumble over)
+        except Exception as error:
             raise InputError(f"{path} is no pickle of arrays ({type(error).__name__})") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, not a dictionary of arrays")

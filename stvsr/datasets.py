@@ -6,6 +6,7 @@ A clip is a run of frames with no cut in it: a Vimeo-90k septuplet, a folder of 
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,9 +158,9 @@ def find_cuts(frames: np.ndarray) -> list[int]:
     colour histogram, and that stays: fast motion fails the second and third, a flash of one frame the last.
     """
     small = [cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA) for frame in frames]
-    change = np.array([_distance(a, b) for a, b in zip(small, small[1:], strict=False)])
+    change = np.array([_distance(a, b) for a, b in itertools.pairwise(small)])
     histogram = [np.stack([np.histogram(f[..., c], 16, (0, 256))[0] for c in range(3)]) / f[..., 0].size for f in small]
-    moved = np.array([np.abs(a - b).sum() / 6 for a, b in zip(histogram, histogram[1:], strict=False)])
+    moved = np.array([np.abs(a - b).sum() / 6 for a, b in itertools.pairwise(histogram)])
     cuts = []
     for i in range(len(change)):
         around = np.delete(change[max(0, i - 4) : i + 5], min(i, 4))
@@ -218,7 +219,7 @@ def _shots(path: Path, name: str) -> list[Clip]:
     clip = functools.partial(Clip, source=path, height=height, width=width)
     if len(edges) == 2:
         return [clip(name=name, start=0, stop=len(frames))]
-    spans = [(start, stop) for start, stop in zip(edges, edges[1:], strict=False) if stop - start >= SHORTEST_SHOT]
+    spans = [(start, stop) for start, stop in itertools.pairwise(edges) if stop - start >= SHORTEST_SHOT]
     return [clip(name=f"{name}-{i:02d}", start=start, stop=stop) for i, (start, stop) in enumerate(spans)]
 
 

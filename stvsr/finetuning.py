@@ -17,6 +17,7 @@ from stvsr.adversarial import Batch, Game, Players, discriminator_step, generato
 from stvsr.arms import Arm, find_arm
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError
+from stvsr.launching import main
 from stvsr.models import PRESETS, generate
 from stvsr.models.discriminators import (
     DiscriminatorConfig,
@@ -41,7 +42,6 @@ from stvsr.training import (
     compare_images,
     finish,
     learning_rate,
-    main,
     open_dataset,
     sample_config,
     set_learning_rate,

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from stvsr import distributed, losses
 from stvsr.errors import InputError
+from stvsr.launching import main
 from stvsr.models import PRESETS, generate
 from stvsr.runs import pick_device, seed_everything
 from stvsr.training import (
@@ -28,7 +29,6 @@ from stvsr.training import (
     compare_images,
     finish,
     learning_rate,
-    main,
     open_dataset,
     sample_config,
     set_learning_rate,

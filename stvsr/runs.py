@@ -1,6 +1,7 @@
 """What makes a run repeatable: atomic files, seeds, the environment, checkpoints that cannot execute code."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -60,6 +61,11 @@ def read_json(path: Path) -> dict:
         raise InputError(f"{path} does not exist") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no JSON: {error}") from None
+
+
+def as_json(config: object) -> dict:
+    """Return a configuration as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def read_log(path: Path) -> list[dict]:

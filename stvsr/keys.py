@@ -1,0 +1,98 @@
+"""What a step's result depends on, as a key: code, parameters, inputs, earlier steps. Prose is no part of it."""
+
+import ast
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+
+from stvsr import assets, models
+from stvsr.studies import Step
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def key_parts(step: Step, upstream: dict[str, str]) -> dict:
+    """Return what a step's result depends on: code cells, parameters, the modules they import, inputs, earlier keys.
+
+    Prose, comments and docstrings are no part of it, so that editing them never retrains a model.
+    """
+    notebook = nbformat.read(step.notebook, as_version=4)
+    cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    modules = imported_modules(cells)
+    return {
+        "cells": hash_of([_without_prose(cell) for cell in cells]),
+        "parameters": step.parameters,
+        "modules": {name: hash_of(_without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()},
+        "inputs": {value: stamp for value in _strings(step.parameters) if (stamp := _stamp(value))},
+        "upstream": upstream,
+    }
+
+
+def imported_modules(cells: list[str]) -> dict[str, Path]:
+    """Return the modules of the package that code imports, directly or through others: name -> file, sorted."""
+    found: dict[str, Path] = {}
+    queue = [(source, "") for source in cells]
+    while queue:
+        source, _ = queue.pop()
+        for name in _imports(source):
+            path = _module_file(name)
+            if path and name not in found:
+                found[name] = path
+                queue.append((path.read_text(encoding="utf-8"), name))
+    return dict(sorted(found.items()))
+
+
+def _imports(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _module_file(name: str) -> Path | None:
+    parts = name.split(".")
+    if parts[0] != "stvsr":
+        return None
+    base = PACKAGE.joinpath(*parts[1:])
+    candidates = [base / "__init__.py", base.with_suffix(".py")]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _without_prose(source: str) -> str:
+    """Return Python source without comments, docstrings and formatting."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
+
+
+def _strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value.partition("=")[2] or value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _stamp(value: str) -> str:
+    """Return what identifies an input named by a parameter: a weight's or file's hash, a folder's names and sizes."""
+    if value in models.shipped_weights():
+        return assets.digest(models.WEIGHTS / f"{value}.safetensors")
+    path = Path(value.rpartition("@")[0] or value)
+    with contextlib.suppress(OSError):
+        if path.is_file() and "steps" not in path.parts:  # those of earlier steps are covered by the earlier keys
+            return assets.digest(path)
+        if value and path.is_dir() and "steps" not in path.parts:
+            return hash_of(sorted((entry.name, entry.stat().st_size) for entry in path.iterdir()))
+    return ""
+
+
+def hash_of(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
