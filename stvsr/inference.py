@@ -5,6 +5,7 @@
 """
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -103,9 +104,8 @@ class _Bicubic(Upscaler):
     def _enlarge(self, frame: np.ndarray) -> Tensor:
         """Enlarge in tiles, because the matrices of `bicubic_up` grow with the square of the side; equal but for float rounding."""
         lr = to_float(frame[None])
-        return upscale_tiles(
-            lambda tile: iter(bicubic_up(tile.of(lr), self.scale)), frame.shape[:2], 1, BICUBIC_TILE, BICUBIC_OVERLAP, self.scale
-        )
+        enlarge = functools.partial(upscale_tiles, lambda tile: bicubic_up(tile.of(lr), self.scale))
+        return next(enlarge(frame.shape[:2], 1, BICUBIC_TILE, BICUBIC_OVERLAP, self.scale))[None]
 
 
 class _Network(Upscaler):
@@ -125,13 +125,15 @@ class _Network(Upscaler):
         return self._plans[size]
 
     def _settle(self, size: tuple[int, int]) -> Plan:
-        free_device, free_host = free_memory(self.device)
-        plans = [self._estimate(size, tile) for tile in TILES if tile < max(size) and tile_fits(tile, self.config.tile_overlap)]
-        for plan in plans:
-            if self._needs(plan)[0] < SHARE * free_device and self._needs(plan)[1] < SHARE * free_host:
+        """Return the plan with the largest tile that leaves some memory to others, or the smallest tile if that just fits."""
+        free = free_memory(self.device)
+        tiles = [tile for tile in TILES if tile < max(size) and tile_fits(tile, self.config.tile_overlap)]
+        plans = [self._estimate(size, tile) for tile in tiles]
+        for plan, share in [*((plan, SHARE) for plan in plans), (plans[-1], 1.0)]:
+            if all(need <= share * there for need, there in zip(self._needs(plan), free, strict=True)):
                 return plan
-        need = max(self._needs(plans[-1]))
-        raise InputError(f"{self.name} needs {need / 1e9:.1f} GB, {free_host / 1e9:.1f} GB are free: lower the window, or give a tile size")
+        need = max(self._needs(plans[-1])) / 1e9
+        raise InputError(f"{self.name} needs about {need:.1f} GB, {min(free) / 1e9:.1f} GB are free: lower the window, or set a tile size")
 
     def _needs(self, plan: Plan) -> tuple[int, int]:
         """Bytes on the device and in main memory; a CPU's device is main memory."""
@@ -141,14 +143,25 @@ class _Network(Upscaler):
     def _estimate(self, size: tuple[int, int], tile: int) -> Plan:
         raise NotImplementedError
 
-    def _precision(self) -> contextlib.AbstractContextManager:
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
         half = self.device.type == "cuda" if self.config.half is None else self.config.half
         dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16  # what each of them is fast in
-        return torch.autocast(self.device.type, dtype=dtype, enabled=half)
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=dtype, enabled=half):
+            yield
 
-    def _tiled(self, upscale: Callable[[Tile], Iterator[Tensor]], like: np.ndarray, *, length: int) -> Tensor:
-        size = like.shape[:2]
-        return upscale_tiles(upscale, size, length, self.plan(size).tile, self.config.tile_overlap, self.scale)
+    def _steps(self, results: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield from a lazy computation, each step of it in inference mode, but nothing that happens between them."""
+        results = iter(results)
+        while True:
+            with self._running():
+                result = next(results, None)
+            if result is None:
+                return
+            yield result
+
+    def _tiled(self, upscale: Callable[[Tile], Iterable[Tensor]], size: tuple[int, int], length: int) -> Iterator[Tensor]:
+        return self._steps(upscale_tiles(upscale, size, length, self.plan(size).tile, self.config.tile_overlap, self.scale))
 
 
 class _Windowed(_Network):
@@ -166,23 +179,22 @@ class _Windowed(_Network):
 
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for window, indices in centred(shot, self.network.config.num_frames):
-            yield to_uint8(self._target(window, indices))[0]
+            for frame in self._target(window, indices):
+                yield to_uint8(frame[None])[0]
 
-    @torch.inference_mode()
-    def _target(self, window: list[np.ndarray], indices: list[int]) -> Tensor:
+    def _target(self, window: list[np.ndarray], indices: list[int]) -> Iterator[Tensor]:
         middle = len(window) // 2
         others = [k for k in range(len(window)) if k != middle]
         estimate = estimator("dis")
         # A mirrored window names a neighbour twice: its flow is estimated once.
-        flow_to = {indices[k]: estimate(window[middle], window[k]) for k in reversed(others)}
+        flow_to = {index: estimate(window[middle], window[indices.index(index)]) for index in {indices[k] for k in others}}
         flows = torch.from_numpy(np.stack([flow_to[indices[k]] for k in others]))[None].to(self.device)
         lr = to_float(np.stack(window))[None].to(self.device)
 
-        def upscale(tile: Tile) -> Iterator[Tensor]:
-            with self._precision():
-                yield self.network(tile.of(lr[:, middle]), tile.of(lr[:, others]), tile.of(flows))[0]
+        def upscale(tile: Tile) -> Tensor:
+            return self.network(tile.of(lr[:, middle]), tile.of(lr[:, others]), tile.of(flows))
 
-        return self._tiled(upscale, window[0], length=1)
+        return self._tiled(upscale, window[0].shape[:2], 1)
 
 
 class _Recurrent(_Network):
@@ -194,40 +206,33 @@ class _Recurrent(_Network):
         # About five maps of 64 features at the output's size, and per frame of the window three of the input's; or SPyNet.
         network = FLOAT * (5 * SCALE**2 * 64 + 3 * features * window) * covered
         flow = FLOAT * (700 + 4 * window) * area
-        frames = FLOAT * 3 * (SCALE**2 * (window + self.config.window_overlap + 3) + 3 * window) * area
-        return Plan(tile=tile, device_bytes=max(network, flow), host_bytes=frames)
+        waiting = (window // 2 if tile else 0) + 2 * self.config.window_overlap + 4  # frames; those of tiles in 16 bits
+        return Plan(tile=tile, device_bytes=max(network, flow), host_bytes=FLOAT * 3 * (SCALE**2 * waiting + 3 * window) * area)
 
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        held = torch.empty(0)
+        held: list[Tensor] = []
         for window, more in overlapping(shot, self.config.window, self.config.window_overlap):
-            upscaled = self._window(window)
-            fade(upscaled, held)
             done = len(window) - (self.config.window_overlap if more else 0)
-            held = upscaled[done:].clone()
-            for frame in upscaled[:done]:
-                yield to_uint8(frame[None])[0]
-            del upscaled, frame  # or two windows would be held at once
+            earlier, held = held, []
+            for k, frame in enumerate(self._window(window)):
+                frame = frame.float().cpu()
+                if k < len(earlier):  # the same frame as the window before saw it; its word counts less and less
+                    frame = frame.lerp(earlier[k], 1 - (k + 1) / (len(earlier) + 1))
+                if k < done:
+                    yield to_uint8(frame[None])[0]
+                else:
+                    held.append(frame)
 
-    @torch.inference_mode()
-    def _window(self, window: list[np.ndarray]) -> Tensor:
+    def _window(self, window: list[np.ndarray]) -> Iterator[Tensor]:
         clip = to_float(np.stack(window))[None].to(self.device)
         # Flow of the whole frame, pair by pair: tiles then agree on it, and memory does not grow with the window.
-        pairs = [self.network.flows(clip[:, t : t + 2]) for t in range(max(1, len(window) - 1))]
-        to_next, to_previous = (torch.cat(flows, dim=1) for flows in zip(*pairs, strict=True))
+        pairs = self._steps(torch.stack(self.network.flows(clip[:, t : t + 2])) for t in range(max(1, len(window) - 1)))
+        to_next, to_previous = torch.cat(list(pairs), dim=2)
 
         def upscale(tile: Tile) -> Iterator[Tensor]:
-            with self._precision():
-                for frame in self.network.frames(tile.of(clip), tile.of(to_next), tile.of(to_previous)):
-                    yield frame[0]
+            return (frame[0] for frame in self.network.frames(tile.of(clip), tile.of(to_next), tile.of(to_previous)))
 
-        return self._tiled(upscale, window[0], length=len(window))
-
-
-@torch.inference_mode()
-def fade(later: Tensor, earlier: Tensor) -> None:
-    """Cross-fade in place the first frames of `later` (T, 3, H, W) from `earlier` (t, 3, H, W), t <= T: the same frames twice."""
-    for k, frame in enumerate(earlier):
-        later[k].lerp_(frame, 1 - (k + 1) / (len(earlier) + 1))
+        return self._tiled(upscale, window[0].shape[:2], len(window))
 
 
 def tile_fits(tile: int, overlap: int) -> bool:

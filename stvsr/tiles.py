@@ -1,6 +1,6 @@
 """Cut a frame into overlapping tiles and blend what came of them, so that no seam shows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -40,9 +40,11 @@ def blend_weight(tile: Tile, height: int, width: int, overlap: int, scale: int) 
 
 
 def upscale_tiles(
-    upscale: Callable[[Tile], Iterator[Tensor]], size: tuple[int, int], length: int, tile: int, overlap: int, scale: int
-) -> Tensor:
-    """Upscale a clip tile after tile and blend: (length, 3, scale*H, scale*W) float32 on the CPU.
+    upscale: Callable[[Tile], Iterable[Tensor]], size: tuple[int, int], length: int, tile: int, overlap: int, scale: int
+) -> Iterator[Tensor]:
+    """Yield the `length` upscaled frames of a clip, (3, scale*H, scale*W) each.
+
+    A single tile's frames pass as they come. Several are blended on the CPU, and the whole clip with them.
 
     Args:
         upscale: maps a tile to its `length` upscaled frames, (3, scale*h, scale*w) each.
@@ -50,18 +52,20 @@ def upscale_tiles(
     """
     height, width = size
     tiles = cut(height, width, tile, overlap)
-    result = torch.zeros(length, 3, height * scale, width * scale)
     if len(tiles) == 1:
-        for frame, upscaled in zip(result, upscale(tiles[0]), strict=True):
-            frame.copy_(upscaled)
-        return result
+        yield from upscale(tiles[0])
+        return
+    weights = [blend_weight(part, height, width, overlap, scale) for part in tiles]
     total = torch.zeros(height * scale, width * scale)
-    for part in tiles:
-        weight = blend_weight(part, height, width, overlap, scale)
+    for part, weight in zip(tiles, weights, strict=True):
         part.of(total, scale).add_(weight)
+    # A clip's frames wait in 16 bits, an error of at most a tenth of an 8-bit level; a single frame has no need to.
+    result = torch.zeros(length, 3, height * scale, width * scale, dtype=torch.float16 if length > 1 else torch.float32)
+    for part, weight in zip(tiles, weights, strict=True):
+        share = weight / part.of(total, scale)
         for frame, upscaled in zip(result, upscale(part), strict=True):
-            part.of(frame, scale).add_(upscaled.float().cpu() * weight)
-    return result.div_(total)
+            part.of(frame, scale).add_(upscaled.float().cpu() * share)
+    yield from result
 
 
 def _spans(side: int, tile: int, overlap: int) -> list[tuple[int, int]]:

@@ -201,8 +201,8 @@ def _memory(config: UpscaleConfig, clip: FrameReader, plan: Plan, scale: int) ->
     encoder = ENCODER_FRAMES * 3 * height * width // 2 if is_video_name(config.output) else 0
     host = plan.host_bytes + encoder
     if _device(config.device).type == "cpu":
-        return f"at most about {(plan.device_bytes + host) / GIGABYTE:.1f} GB, whatever the clip's length"
-    return f"at most about {plan.device_bytes / GIGABYTE:.1f} GB on the GPU and {host / GIGABYTE:.1f} GB beside it, whatever the clip's length"
+        return f"at most about {(plan.device_bytes + host) / GIGABYTE:.1f} GB, however long the clip"
+    return f"at most about {plan.device_bytes / GIGABYTE:.1f} GB on the GPU, {host / GIGABYTE:.1f} GB beside it, however long the clip"
 
 
 def _device(name: str) -> torch.device:

@@ -104,7 +104,8 @@ class _VideoReader(FrameReader):
                 if last is not None and time >= last:
                     return
                 if time >= first:
-                    yield time, self._same_size(_orient(to_rgb(frame, self.colour, self._reformatter), _rotation(frame)), f"at {float(time):.3f} s")
+                    upright = _orient(to_rgb(frame, self.colour, self._reformatter), _rotation(frame))
+                    yield time, self._same_size(upright, f"at {float(time):.3f} s")
 
     def _open(self) -> av.container.InputContainer:
         try:
