@@ -125,14 +125,15 @@ class _Network(Upscaler):
         return self._plans[size]
 
     def _settle(self, size: tuple[int, int]) -> Plan:
-        """Return the plan with the largest tile that leaves some memory to others, or the smallest tile if that just fits."""
+        """Return the plan with the largest tile that leaves some memory to others, or the least plan if that just fits."""
         free = free_memory(self.device)
         tiles = [tile for tile in TILES if tile < max(size) and tile_fits(tile, self.config.tile_overlap)]
         plans = [self._estimate(size, tile) for tile in tiles]
-        for plan, share in [*((plan, SHARE) for plan in plans), (plans[-1], 1.0)]:
+        least = min(plans, key=lambda plan: max(self._needs(plan)))
+        for plan, share in [*((plan, SHARE) for plan in plans), (least, 1.0)]:
             if all(need <= share * there for need, there in zip(self._needs(plan), free, strict=True)):
                 return plan
-        need = max(self._needs(plans[-1])) / 1e9
+        need = max(self._needs(least)) / 1e9
         raise InputError(f"{self.name} needs about {need:.1f} GB, {min(free) / 1e9:.1f} GB are free: lower the window, or set a tile size")
 
     def _needs(self, plan: Plan) -> tuple[int, int]:

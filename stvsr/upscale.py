@@ -90,7 +90,11 @@ class _Span:
         return max(0, left if self.stop is None else min(left, round((self.stop - self.start) * rate)))
 
 
-def upscale(config: UpscaleConfig, say: Callable[[str], None] = print, *, progress: bool = True) -> Upscaled:
+def _print(line: str) -> None:
+    print(line, flush=True)  # beforehand, also in a log file
+
+
+def upscale(config: UpscaleConfig, say: Callable[[str], None] = _print, *, progress: bool = True) -> Upscaled:
     """Upscale a clip; say beforehand what will happen and how much memory it takes.
 
     Every frame is kept with its own time (variable rates survive), sound is copied unchanged, colour and pixel aspect are
