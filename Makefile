@@ -19,8 +19,9 @@ test: $(VENV)/.installed ## code, notebooks (executed small), docs and links
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
-picture: $(VENV)/.installed ## the README's picture of the quick report
+picture: $(VENV)/.installed ## the README's picture and numbers, from the quick run
 	$(BIN)/python -m stvsr.report.screenshot reports/quick/report.html reports/quick.png
+	$(BIN)/python -m stvsr.report.readme reports/quick README.md
 
 pins: ## resolve requirements.txt anew from pyproject.toml (needs uv) and environment.yml with it
 	uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 --generate-hashes \

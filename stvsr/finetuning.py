@@ -115,15 +115,18 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
         discriminator_clip=config.discriminator_clip,
         flow_shrink=config.flow_shrink,
     )
-    modules = {name: module for name, module in players.named_children() if name != "vgg"} | ({"ema": averaged} if averaged else {})
-    checkpoint = Checkpoint(folder, modules, optimizers, rank, game.precision["generator"].scaler)
+    gap = Gap(config)
+    modules = {"gap": gap} | {name: module for name, module in players.named_children() if name != "vgg"}
+    modules |= {"ema": averaged} if averaged else {}
+    scalers = {name: precision.scaler for name, precision in game.precision.items()}
+    checkpoint = Checkpoint(folder, modules, optimizers, rank, scalers)
     start = checkpoint.load(config)
     sample = replace(sample_config(players.generator, config.data, targets=3), hr_flow=True, four_states=arm.four_states)
     dataset = open_dataset(config.data, sample, optim)
     if rank.index == 0:
         write_data(folder, dataset)
     fixed = validation_batch(config.data, sample)
-    generator, gap = rank.wrap(players.generator), Gap(config)
+    generator = rank.wrap(torch.compile(players.generator) if optim.compile else players.generator)
 
     with Log(folder, start, rank) as log, Guard() as guard:
         for step, batch in batches(dataset, optim, start, rank, config.data.workers):
@@ -132,7 +135,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
             batch = prepare(batch, arm)
             outputs = forward_generator(generator, batch, arm, game.precision["generator"])
             terms = {"learning_rate": rate}
-            if players.discriminator and not gap.winning:
+            if players.discriminator and not gap.skip():
                 terms |= discriminator_step(game, outputs, batch, noise)
             fade = min(1.0, (step + 1) / config.fade) if config.fade else 1.0
             terms |= generator_step(game, outputs, batch, noise, fade)
@@ -212,32 +215,36 @@ def forward_generator(generator: nn.Module, batch: Batch, arm: Arm, precision: P
     return [output.float() for output in outputs]
 
 
-class Gap:
-    """Running gap between D's mean probabilities of truth and of fakes: who is winning, and whether it is over."""
+class Gap(nn.Module):
+    """Running gap between D's mean probabilities of truth and of fakes: who is winning, and whether it is over.
+
+    Its state lives in buffers, so that it is part of the checkpoint.
+    """
 
     def __init__(self, config: FinetuningConfig):
-        self.config, self.value, self.over = config, 0.0, 0
-        self.skipped = False
+        super().__init__()
+        self.config = config
+        self.register_buffer("value", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("certain", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("skipped", torch.zeros((), dtype=torch.bool))
 
-    @property
-    def winning(self) -> bool:
-        """Return whether D is so far ahead that it sits out; every tenth step it is trained, so that the gap is known."""
-        self.skipped = self.value > self.config.skip_above and not self.skipped
-        return self.skipped
+    def skip(self) -> bool:
+        """Return whether D sits this step out: it is far ahead, and was trained in the step before (so the gap stays known)."""
+        self.skipped.fill_(bool(self.value > self.config.skip_above and not self.skipped))
+        return bool(self.skipped)
 
     def update(self, terms: dict, step: int) -> dict[str, float]:
         """Follow D's scores; InputError when the gap has been almost one for too long: D has collapsed to a certainty."""
         if "score_real" not in terms:
             return {}
-        now = float(terms["score_real"] - terms["score_fake"])
-        self.value = 0.9 * self.value + 0.1 * now
-        self.over = self.over + 1 if self.value > 0.995 else 0
-        if self.over > self.config.patience:
+        self.value.lerp_((terms["score_real"] - terms["score_fake"]).to(self.value), 0.1)
+        self.certain.copy_(self.certain + 1 if self.value > 0.995 else torch.zeros_like(self.certain))
+        if self.certain > self.config.patience:
             raise InputError(
-                f"step {step}: the discriminator has been certain for {self.over} steps (gap {self.value:.3f}): "
+                f"step {step}: the discriminator has been certain for {int(self.certain)} steps (gap {float(self.value):.3f}): "
                 "lower discriminator_rate, or choose spectral norm"
             )
-        return {"score_gap": self.value}
+        return {"score_gap": float(self.value)}
 
 
 def save_crop(path: Path, generator: nn.Module, batch: Batch, device: torch.device) -> None:

@@ -74,7 +74,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     optimizer = torch.optim.Adam(generator.parameters(), lr=optim.learning_rate, foreach=True)
     modules = {"generator": generator} | ({"ema": averaged} if averaged else {})
     precision = Precision(optim, rank.device)
-    checkpoint = Checkpoint(folder, modules, {"generator": optimizer}, rank, precision.scaler)
+    checkpoint = Checkpoint(folder, modules, {"generator": optimizer}, rank, {"generator": precision.scaler})
     start = checkpoint.load(config)
     sample = sample_config(generator, config.data)
     dataset = open_dataset(config.data, sample, optim)

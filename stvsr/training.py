@@ -278,9 +278,11 @@ class Precision:
 class Checkpoint:
     """Everything a training needs to go on exactly: weights, optimiser states, scaler, step; one atomic file."""
 
-    def __init__(self, folder: Path, modules: dict[str, nn.Module], optimizers: dict, rank: distributed.Rank, scaler=None):
+    def __init__(
+        self, folder: Path, modules: dict[str, nn.Module], optimizers: dict, rank: distributed.Rank, scalers: dict | None = None
+    ):
         self.folder, self.path = Path(folder), Path(folder) / "checkpoint.safetensors"
-        self.modules, self.optimizers, self.rank, self.scaler = modules, optimizers, rank, scaler
+        self.modules, self.optimizers, self.rank, self.scalers = modules, optimizers, rank, scalers or {}
 
     def save(self, step: int, config: object) -> None:
         if self.rank.index:
@@ -289,8 +291,8 @@ class Checkpoint:
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
-        scaler = self.scaler.state_dict() if self.scaler else {}
-        save_tensors(self.path, tensors, {"step": step, "config": as_json(config), "scaler": scaler})
+        scalers = {name: scaler.state_dict() for name, scaler in self.scalers.items()}
+        save_tensors(self.path, tensors, {"step": step, "config": as_json(config), "scalers": scalers})
 
     def load(self, config: object) -> int:
         """Restore the last state and return its step, 0 when there is none; InputError when it is of another config."""
@@ -304,8 +306,9 @@ class Checkpoint:
             module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(_optimizer_state(optimizer, name, tensors))
-        if self.scaler and meta["scaler"]:
-            self.scaler.load_state_dict(meta["scaler"])
+        for name, scaler in self.scalers.items():
+            if meta["scalers"].get(name):  # empty for a scaler that is off
+                scaler.load_state_dict(meta["scalers"][name])
         return meta["step"]
 
 

@@ -92,7 +92,7 @@ def test_half_precision_scores_give_single_precision_losses(kind):
 
 
 def test_unknown_kind_names_the_known_ones():
-    with pytest.raises(InputError, match="wasserstein.*bce, hinge, relativistic"):
+    with pytest.raises(InputError, match=r"wasserstein.*bce, hinge, relativistic"):
         losses.discriminator_loss(SCORES, OTHERS, kind="wasserstein")
 
 
