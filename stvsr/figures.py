@@ -166,6 +166,7 @@ def per_frame(scores: pd.DataFrame, *, metric: str, order: Sequence[str] | None 
         colour, dash = line_look(places[label])
         axes.plot(line["frame"], line["value"], color=colour, linestyle=dash, label=label)
     axes.set(xlabel="frame")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if size[0] > PANEL[0]:
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7.5)
     means = scores.groupby("label", sort=False)["value"].mean()
@@ -219,6 +220,7 @@ def learning_curves(
         )
         ends.append(f"{label} from {number(line[term].iloc[0], 4)} to {number(line[term].iloc[-1], 4)}")
     axes.set(xlabel="step")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if highlight is None and len(ends) > 1:
         axes.legend(fontsize=7.5)
     return describe(figure, f"Learning curves of the {term} loss: {'; '.join(ends) or 'nothing was logged'}.")
@@ -260,6 +262,7 @@ def _log_lines(lines: Mapping[str, pd.DataFrame], title: str, what: str, size: t
         positive = line[line[label] > 0]
         axes.plot(positive["step"], positive[label], color=colour, linestyle=dash)
     axes.set(xlabel="step", ylabel=what)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if lines:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
@@ -286,6 +289,7 @@ def discriminator_scores(log: pd.DataFrame, *, title: str = "Discriminator score
         axes.plot(line["step"], line[name], color=colour, linestyle=dash)
         ends[label] = line[name].iloc[-1]
     axes.set(xlabel="step", ylabel="mean score")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     name_ends(axes, ends)
     words = ", ".join(f"{label} frames end at {number(value, 2)}" for label, value in ends.items())
     return describe(figure, f"Discriminator scores during training: {words or 'nothing was logged'}.")

@@ -10,16 +10,14 @@ from stvsr.report.load import Run
 from stvsr.report.vocabulary import interval_digits, plain, signed
 
 ROLES = ("perception", "fidelity", "time")
+TOPICS = {"perception": "looks", "fidelity": "pixel fidelity", "time": "motion"}
 WORDS = {
     ("perception", "better"): "looks closer to the truth",
     ("perception", "worse"): "looks further from the truth",
-    ("perception", "not told apart"): "is not told apart in looks",
     ("fidelity", "better"): "is closer in its pixels",
     ("fidelity", "worse"): "pays in pixel fidelity",
-    ("fidelity", "not told apart"): "is not told apart in pixel fidelity",
     ("time", "better"): "moves more like the truth",
     ("time", "worse"): "moves less like the truth",
-    ("time", "not told apart"): "is not told apart in motion",
 }
 
 
@@ -96,18 +94,25 @@ def answers(run: Run) -> list[Answer]:
     result = []
     for name in sorted(names, key=vocabulary.arm_order):
         by_metric = {row.metric: row for row in rows[rows["arm"] == name].itertuples()}
-        clauses = tuple(_clause(role, by_metric[roles[role]]) for role in ROLES if role in roles and roles[role] in by_metric)
-        result.append(Answer(arm=vocabulary.arm(name), clauses=clauses, failure=failed.get(name, "")))
+        clauses: list[Clause] = []
+        for role in (role for role in ROLES if roles.get(role) in by_metric):
+            clauses.append(_clause(role, by_metric[roles[role]], again=bool(clauses) and clauses[-1].verdict == "not told apart"))
+        result.append(Answer(arm=vocabulary.arm(name), clauses=tuple(clauses), failure=failed.get(name, "")))
     return result
 
 
-def _clause(role: str, row) -> Clause:
+def _clause(role: str, row, again: bool) -> Clause:
+    """Return one part of the sentence; `again` when the part before was not told apart either, which need not be said twice."""
     shown = vocabulary.metric(row.metric)
     unit = f"\u00a0{shown.unit}" if shown.unit else ""
     digits = interval_digits(row.low, row.high, shown.digits)
     interval = "no interval" if math.isnan(row.low) else f"{signed(row.low, digits)} to {signed(row.high, digits)}"
     numbers = f"{shown.short} {signed(row.difference, digits)}{unit}, {interval}"
-    return Clause(verdict=row.verdict, words=WORDS[role, row.verdict], numbers=numbers)
+    return Clause(
+        verdict=row.verdict,
+        words=WORDS.get((role, row.verdict), f"{'' if again else 'is not told from the control '}in {TOPICS[role]}"),
+        numbers=numbers,
+    )
 
 
 def headline(run: Run) -> str:
@@ -118,10 +123,12 @@ def headline(run: Run) -> str:
     if not arms:
         return _headline_without_arms(run, protocol, roles)
     verdicts = {role: rows.loc[rows["metric"] == roles.get(role), "verdict"].value_counts() for role in ("perception", "time", "fidelity")}
+    if all(found.get("not told apart", 0) == arms for found in verdicts.values() if len(found)):
+        who = "It is" if arms == 1 else "Neither is" if arms == 2 else "None of them is"
+        return f"{_start(arms)} {who} told from the control in this run."
     parts = [_counted(role, found, arms) for role, found in verdicts.items() if len(found)]
-    start = "One arm has" if arms == 1 else f"{_words(arms)} arms have"
     answer = ", ".join(parts[:-1]) + (", and " if len(parts) > 1 else "") + parts[-1]
-    return f"{start} a discriminator that sees time. {answer[0].upper()}{answer[1:]}."
+    return f"{_start(arms)} {answer[0].upper()}{answer[1:]}."
 
 
 # role: the verdict that is counted, then one, many and none of them
@@ -145,8 +152,9 @@ def _counted(role: str, verdicts: pd.Series, arms: int) -> str:
     return f"{count} of {arms} {one if count == 1 else many} ({rest})"
 
 
-def _words(number: int) -> str:
-    return ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")[number] if number < 10 else str(number)
+def _start(arms: int) -> str:
+    number = ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")[arms] if arms < 10 else str(arms)
+    return f"{number} arm{' has' if arms == 1 else 's have'} a discriminator that sees time."
 
 
 def _headline_without_arms(run: Run, protocol: str, roles: dict[str, str]) -> str:

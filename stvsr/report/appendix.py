@@ -58,7 +58,7 @@ def appendices(run: Run) -> list[Appendix]:
         path = folder / "notebook.ipynb"
         step = status[folder.name]
         if path.is_file() and (document := to_html(path, folder.name)):
-            item = Item(data=document.encode(), mime="text/html", rank=0.9)
+            item = Item(data=run.local(document).encode(), mime="text/html", rank=0.9)
             found.append(Appendix(step=folder.name, notebook=str(step.get("notebook") or ""), failed=step["status"] == "failed", item=item))
     return found
 

@@ -45,13 +45,13 @@ def _limit_clips(run: Run) -> Iterator[Limit]:
     if len(clips) == 1:
         yield Limit(
             title="Whether it holds for other scenes",
-            why=f"Every score comes from one held-out clip ({clips[0]}, {frames.iloc[0]} frames). The intervals tell how scores vary"
+            why=f"Every score comes from one clip ({clips[0]}, {frames.iloc[0]} frames). The intervals tell how scores vary"
             " between stretches of that clip, not between clips.",
         )
     elif 1 < len(clips) < 10:
         yield Limit(
             title="Small differences between arms",
-            why=f"{len(clips)} held-out clips are few: intervals over so few scenes are wide and only roughly right, and"
+            why=f"{len(clips)} test clips are few: intervals over so few scenes are wide and only roughly right, and"
             " \u201cnot told apart\u201d does not mean \u201cequal\u201d.",
         )
 
@@ -96,6 +96,12 @@ def _limit_data(run: Run) -> Iterator[Limit]:
             " the method: only differences between arms can be set beside published differences.",
         )
     data = run.manifest["data"] or []
+    scored = {str(clip) for clip in run.metrics["clip"].dropna()}
+    if seen := sorted(scored & {str(clip.get("clip")).replace("/", "-") for clip in data if not clip.get("split")}):
+        yield Limit(
+            title="How it does on clips it has not seen",
+            why=f"The networks were trained on the very clip they are scored on ({', '.join(seen)}).",
+        )
     test = [str(clip.get("clip")) for clip in data if clip.get("split")]
     films = {str(clip.get("clip")).rpartition("/")[0] for clip in data if not clip.get("split")} - {""}  # shots are called film/number
     if shared := sorted(film for film in films if any(clip.startswith((f"{film}-", f"{film}/")) for clip in test)):

@@ -45,6 +45,18 @@ class Run:
     frames: dict[str, dict[str, list[Path]]]
 
     @property
+    def home(self) -> str:
+        """Where the run was made, as its steps' parameters say: paths below it are shown without it. Empty when unknown."""
+        folders = [str((step.get("parameters") or {}).get("folder", "")) for step in self.steps]
+        return next((folder.partition("/steps/")[0] for folder in folders if "/steps/" in folder), "")
+
+    def local(self, text: str) -> str:
+        """Return text without the places of this machine: the run's folder and the source tree."""
+        tree = str(Path(__file__).resolve().parents[2])
+        text = text.replace(self.home, str(self.manifest["study"])) if self.home else text
+        return text.replace(tree + "/", "")
+
+    @property
     def arms(self) -> list[str]:
         """Methods and arms that were measured, in the study's order, without seeds and without the truth."""
         return sorted({str(name) for name in self.metrics["arm"].dropna()} - {"truth"}, key=vocabulary.arm_order)

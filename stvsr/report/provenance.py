@@ -133,7 +133,7 @@ def packages_table(run: Run) -> Table | None:
 def parameters_table(run: Run) -> Table | None:
     """Return every step's parameters, nested ones with dotted names."""
     given = {"study": run.manifest["parameters"] or {}} | {step["name"]: step.get("parameters") or {} for step in run.steps}
-    rows = [(name, key, value) for name, parameters in given.items() for key, value in _flat(parameters) if key != "folder"]
+    rows = [(name, key, run.local(value)) for name, parameters in given.items() for key, value in _flat(parameters) if key != "folder"]
     if not rows:
         return None
     data = pd.DataFrame(rows, columns=["step", "parameter", "value"])

@@ -27,9 +27,13 @@ _PRESENTED_ARMS = {  # name: (label, kind, what), in the order of the tables
     "perceptual": ("perceptual", "arm", "pixel and perceptual loss, no discriminator"),
     "seed-faithful": ("seed-faithful", "arm", "what the 2019 code really did: its adversarial loss never reaches the generator"),
     "recurrent-d": ("recurrent D", "adversarial", "the recurrent discriminator of the 2019 report, its gradient reaching the generator"),
-    "recurrent-d-flow": ("recurrent D + flow D", "adversarial", "the same, and a second discriminator that judges optical flow"),
+    "recurrent-d-flow": ("recurrent D + flow D", "adversarial", "the recurrent discriminator, and a second one that judges optical flow"),
     "triplet-d": ("triplet D", "adversarial", "a discriminator that sees three generated frames in a row, raw and aligned"),
-    "triplet-d-pingpong": ("triplet D + ping-pong", "adversarial", "the same, with a loss that compares forward and backward passes"),
+    "triplet-d-pingpong": (
+        "triplet D + ping-pong",
+        "adversarial",
+        "the triplet discriminator, and a loss that compares forward and backward passes",
+    ),
     "modern": (
         "modern",
         "adversarial",
