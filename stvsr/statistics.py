@@ -9,9 +9,8 @@ import pandas as pd
 
 from stvsr.bootstrap import CONFIDENCE, DRAWS, FEWEST_CLIPS, estimate, holm
 from stvsr.errors import InputError
-from stvsr.metrics.catalogue import METRICS
+from stvsr.metrics.catalogue import METRICS, TRUTH
 
-TRUTH = "truth"
 PSNR_CAP = 100.0  # dB; stands in for the infinite PSNR of equal frames, which has no mean
 NO_SEED = -1  # of a method that was not trained, such as bicubic
 PAIR = ["clip", "frame"]

@@ -81,7 +81,7 @@ def test_command_prints_a_table_and_writes_json_and_csv(clips, capsys):
 def test_one_clip_needs_no_equal_name_and_equal_clips_are_infinite(clips):
     rows = evaluate({"same": clips / "truth" / "city"}, clips / "truth" / "city", "literature-y", progress=False)
     assert set(rows["clip"]) == {"city"}
-    assert "inf" in text(rows)
+    assert "inf" in text(rows) and text(rows).endswith("Better: PSNR higher, SSIM higher.")
     lone = evaluate({"soft": clips / "soft" / "walk"}, clips / "truth" / "city", "seed-rgb", progress=False)
     assert set(lone["clip"]) == {"city"}
 
@@ -134,6 +134,9 @@ def test_mistakes_are_one_clear_line(clips, capsys):
     fails("clip city: frame 0 of small is 60x60, the target is 64x64", [str(clips / "small")])
     fails("does not exist", [str(clips / "nowhere")])
     fails("has neither frames nor clips", [str(clips / "empty")])
+    save(clips / "twice" / "city", stop_motion(frames=8, size=64))
+    (clips / "twice" / "city.mp4").touch()
+    fails("has a video and a folder, or two videos, of one name", [str(clips / "twice")])
     fails("protocol 'vid4' is unknown", [soft], "truth", "vid4")
     fails("two results are called 'soft'", [soft, f"soft={clips / 'mixed'}"])
     fails("write NAME=DIR", ["=x"])
@@ -152,4 +155,6 @@ def test_clips_must_be_there_on_both_sides(clips):
 
 def test_names_of_results(tmp_path):
     (tmp_path / "a=b").mkdir()
+    (tmp_path / "v1.2").mkdir()
+    assert named([str(tmp_path / "v1.2")]) == {"v1.2": tmp_path / "v1.2"}
     assert named(["x=/some/where", str(tmp_path / "a=b")]) == {"x": Path("/some/where"), "a=b": tmp_path / "a=b"}

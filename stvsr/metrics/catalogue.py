@@ -17,6 +17,7 @@ from stvsr.metrics.fidelity import SSIM_WINDOW, plane_psnr, plane_ssim, size
 from stvsr.metrics.noreference import BLOCK, niqe
 from stvsr.metrics.views import Crop, Pair, View, whole
 
+TRUTH = "truth"  # the method under which the truth's own values are listed
 CROP_MULTIPLE, CROP_MARGIN = 32, 16
 
 
@@ -39,6 +40,11 @@ class Metric:
     network: str | None = None
     flow: str | None = None
     colour: str | None = None
+
+    @property
+    def better(self) -> str:
+        """Return which values are better, in words."""
+        return "closer to the truth's own" if self.own else "higher" if self.higher_is_better else "lower"
 
 
 def _network_metric(name: str, label: str) -> Metric:

@@ -9,8 +9,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from stvsr.degradation import DEGRADATIONS
 from stvsr.errors import InputError
-from stvsr.metrics.catalogue import METRICS, PROTOCOLS, Protocol, find_protocol, weights_of
+from stvsr.metrics.catalogue import METRICS, PROTOCOLS, TRUTH, Protocol, find_protocol, weights_of
 from stvsr.metrics.fidelity import size
 from stvsr.metrics.views import Pair, View, fill_features, lockstep
 from stvsr.runs import pick_device
@@ -18,8 +19,7 @@ from stvsr.video import IMAGE_SUFFIXES, open_clip
 
 __all__ = ["COLUMNS", "METRICS", "PROTOCOLS", "TRUTH", "Protocol", "evaluate", "find_protocol", "score_clip", "score_methods"]
 
-TRUTH = "truth"  # the method under which the truth's own values are listed
-DEGRADATIONS = ("bi", "bd", "other")
+ORIGINS = (*DEGRADATIONS, "other")  # how a low-resolution input can have been made
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".y4m")
 COLUMNS = [
     "method", "arm", "seed", "clip", "frame", "metric", "value",
@@ -54,8 +54,8 @@ def evaluate(
         InputError: a clip is missing on either side, cannot be read or does not fit its target, or a name is unknown.
     """
     definition = find_protocol(protocol)
-    if degradation not in DEGRADATIONS:
-        raise InputError(f"degradation {degradation!r} is unknown: choose from {', '.join(DEGRADATIONS)}")
+    if degradation not in ORIGINS:
+        raise InputError(f"degradation {degradation!r} is unknown: choose from {', '.join(ORIGINS)}")
     device = str(pick_device(device))
     tables = []
     for clip, target, results in _matched(methods, targets):
@@ -177,7 +177,10 @@ def _clips(path: str | os.PathLike, owner: str) -> tuple[dict[str, Path], bool]:
     clips = [entry for entry in entries if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES]
     if not clips:
         raise InputError(f"{owner} {path} has neither frames nor clips: give a frame folder, a video or a folder of those")
-    return {clip.stem if clip.is_file() else clip.name: clip for clip in clips}, False
+    names = {clip.stem if clip.is_file() else clip.name: clip for clip in clips}
+    if len(names) < len(clips):
+        raise InputError(f"{owner} {path} has a video and a folder, or two videos, of one name: keep one of each")
+    return names, False
 
 
 def _matched(methods: Mapping[str, str | os.PathLike], targets: str | os.PathLike) -> Iterator[tuple[str, Path, dict[str, Path]]]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from stvsr.errors import InputError
-from stvsr.metrics.catalogue import METRICS, find_protocol, weights_of
-from stvsr.metrics.protocols import TRUTH, evaluate
+from stvsr.metrics.catalogue import METRICS, TRUTH, find_protocol, weights_of
+from stvsr.metrics.protocols import evaluate
 from stvsr.runs import write_json, write_text
 
 
@@ -54,7 +54,8 @@ def named(results: Sequence[str]) -> dict[str, Path]:
     for argument in results:
         name, equals, path = argument.partition("=")
         if not equals or Path(argument).exists():
-            name, path = Path(argument).resolve().stem, argument
+            whole = Path(argument).resolve()
+            name, path = whole.stem if whole.is_file() else whole.name, argument
         if not name or not path:
             raise InputError(f"results {argument!r} lack a name or a path: write NAME=DIR")
         if name in methods:
@@ -100,7 +101,8 @@ def text(rows: pd.DataFrame) -> str:
         cells = [[title, *heads], *([method, *map(_cell, wide.loc[method])] for method in wide.index)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines += ["", *("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells)]
-    return "\n".join(lines)
+    better = (f"{METRICS[name].label} {METRICS[name].better}" for name in protocol.metrics)
+    return "\n".join([*lines, "", f"Better: {', '.join(better)}."])
 
 
 def record(rows: pd.DataFrame) -> dict:
@@ -127,8 +129,7 @@ def record(rows: pd.DataFrame) -> dict:
 def _described(name: str, colour: str) -> dict:
     metric = METRICS[name]
     return {
-        "label": metric.label, "unit": metric.unit, "higher_is_better": metric.higher_is_better,
-        "colour": metric.colour or colour, "flow": metric.flow,
+        "label": metric.label, "unit": metric.unit, "better": metric.better, "colour": metric.colour or colour, "flow": metric.flow,
     }  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def _values(series: Mapping[str, float]) -> dict[str, float | str | None]:
 
 def _head(name: str) -> str:
     metric = METRICS[name]
-    return f"{metric.label}{f' [{metric.unit}]' if metric.unit else ''} {'up' if metric.higher_is_better else 'down'}"
+    return f"{metric.label}{f' [{metric.unit}]' if metric.unit else ''}"
 
 
 def _cell(value: float) -> str:
