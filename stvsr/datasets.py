@@ -29,6 +29,7 @@ SAMPLES = ("bikes", "bigbuckbunny", "carphone")
 SPLITS = {"train": 0.70, "validation": 0.85, "test": 1.0}  # the report's 70-15-15, as where each part ends
 ALL_SPLITS = (*SPLITS, "official-train", "official-test", "all")
 SHORTEST_SHOT = 7
+LEAST_CHANGE = 0.08  # of the range, mean over a frame: less is no cut
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,14 +88,20 @@ def load_clips(data: str | Sequence[str], split: str = "all") -> list[Clip]:
     """
     clips = []
     for source in [data] if isinstance(data, str) else data:
-        path, at, own = source.rpartition("@")
-        path, part = (path, own) if at and own in ALL_SPLITS else (source, split)
+        path, own = split_source(source)
+        part = own or split
         if part not in ALL_SPLITS:
             raise InputError(f"split {part!r} is unknown: choose from {', '.join(ALL_SPLITS)}")
         clips += [clip for clip in _find(path, part) if part not in SPLITS or split_of(clip.name) == part]
     if not clips:
         raise InputError(f"no clip is left of {data} in split {split}: add clips or use split all")
     return sorted(clips, key=lambda clip: clip.name)
+
+
+def split_source(source: str) -> tuple[str, str]:
+    """Divide `SOURCE@SPLIT` into both; the second is empty where none is named (a path may hold an @ of its own)."""
+    path, _, own = source.rpartition("@")
+    return (path, own) if path and own in ALL_SPLITS else (source, "")
 
 
 def split_of(name: str) -> str:
@@ -167,7 +174,7 @@ def find_cuts(frames: np.ndarray) -> list[int]:
         usual = np.median(around) if len(around) else 0.0
         across = [(a, b) for a, b in ((i - 1, i + 1), (i, i + 2)) if a >= 0 and b < len(small)]
         stays = all(_distance(small[a], small[b]) > change[i] / 2 for a, b in across)
-        if change[i] > max(0.08, 3 * usual) and moved[i] > 0.15 and stays:
+        if change[i] > max(LEAST_CHANGE, 3 * usual) and moved[i] > 0.15 and stays:
             cuts.append(i + 1)
     return cuts
 
