@@ -63,6 +63,12 @@ class UpscaleConfig:
         if source.exists() and target.exists() and source.samefile(target):
             raise InputError(f"{source} is input and output: give the output another name")
 
+    @property
+    def span(self) -> tuple[Fraction, Fraction | None]:
+        """First and last moment, seconds after the first frame; None is the clip's end."""
+        start = Fraction(self.start).limit_denominator(1_000_000)
+        return start, None if self.duration is None else start + Fraction(self.duration).limit_denominator(1_000_000)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Upscaled:
@@ -157,8 +163,7 @@ def _run(
 
 
 def _span(config: UpscaleConfig, clip: FrameReader) -> _Span:
-    start = Fraction(config.start).limit_denominator(1_000_000)
-    stop = None if config.duration is None else start + Fraction(config.duration).limit_denominator(1_000_000)
+    start, stop = config.span
     # Without a start the file's clock is kept from its earliest stream on, so that sound and picture stay in step.
     return _Span(start=start, stop=stop, offset=clip.origin + start if start else clip.begins)
 

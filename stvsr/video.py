@@ -21,9 +21,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stvsr.colour import HDR_TRANSFERS, Colour, colour_of, to_rgb
 from stvsr.errors import InputError
-from stvsr.video_out import FolderWriter, VideoWriter, write_frames
+from stvsr.video_out import FolderWriter, VideoWriter, write_frames, write_video
 
-__all__ = ["FolderWriter", "FrameReader", "VideoWriter", "image_files", "open_clip", "read_clip", "read_image", "write_frames"]
+__all__ = [
+    "FolderWriter", "FrameReader", "VideoWriter", "image_files", "open_clip", "read_clip", "read_image", "write_frames", "write_video",
+]  # fmt: skip
 
 IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 FOLDER_RATE = Fraction(25)  # frames per second where nobody says

@@ -271,6 +271,22 @@ def write_frames(folder: Path, frames: Iterable[np.ndarray], *, names: Iterable[
     return out.written
 
 
+def write_video(path: Path, frames: Iterable[np.ndarray], rate: Fraction | float, *, crf: int = 18) -> Path:
+    """Write uint8 (H, W, 3) frames of one size as a video, replacing what is there, and return its path.
+
+    Raises:
+        InputError: as `VideoWriter`, or there is no frame.
+    """
+    frames = iter(frames)
+    first = next(frames, None)
+    if first is None:
+        raise InputError(f"{path}: a video needs at least one frame")
+    with VideoWriter(path, rate, first.shape[:2], crf, overwrite=True) as out:
+        for frame in itertools.chain([first], frames):
+            out.write(frame)
+    return out.path
+
+
 def is_video_name(path: Path | str) -> bool:
     """Tell a video's name from a frame folder's, which has no suffix or ends in a slash.
 
