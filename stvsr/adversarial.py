@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stvsr import losses
+from stvsr import distributed, losses
 from stvsr.arms import Arm
 from stvsr.flow import warp
 from stvsr.training import Precision
@@ -130,6 +130,7 @@ def generator_step(
     torch.autograd.backward(outputs, gradients)
     said["gradient_generator"] = own.step(optimizers["generator"], game.clip)
     if players.flow:
+        distributed.average_gradients(players.flow)
         game.precision["flow"].step(optimizers["flow"], 0.0)
     if players.discriminator:
         players.discriminator.requires_grad_(True)

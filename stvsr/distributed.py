@@ -19,6 +19,19 @@ class Rank:
     world: int
     device: torch.device
 
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is up in any process, so that all of them stop after the same step."""
+        return flag if self.world == 1 else bool(self._reduce(float(flag), torch.distributed.ReduceOp.MAX))
+
+    def mean(self, value: float) -> float:
+        """Return the mean of a number over the processes, so that all of them decide alike."""
+        return value if self.world == 1 else self._reduce(value, torch.distributed.ReduceOp.SUM) / self.world
+
+    def _reduce(self, value: float, operation: torch.distributed.ReduceOp.RedOpType) -> float:
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(shared, operation)
+        return shared.item()
+
     def wrap(self, module: nn.Module) -> nn.Module:
         """Return the module, averaging gradients over processes when there are several.
 
@@ -43,6 +56,16 @@ def current(device: str = "auto") -> Rank:
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if picked.type == "cuda" else "gloo")
     return Rank(index=torch.distributed.get_rank(), world=world, device=picked)
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Average over processes the gradients of a module that DistributedDataParallel does not wrap; alone, do nothing."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= torch.distributed.get_world_size()
 
 
 def leave() -> None:

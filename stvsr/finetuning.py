@@ -92,6 +92,9 @@ class FinetuningConfig:
             raise InputError(f"generator {self.generator!r} is unknown: choose from {', '.join(PRESETS)}")
         if self.flow_shrink not in (1, 2, 4):
             raise InputError(f"flow_shrink is {self.flow_shrink}: choose 1, 2 or 4")
+        needed = find_arm(self.arm).generator
+        if needed and self.generator != needed:
+            raise InputError(f"arm {self.arm} fine-tunes {needed}, not {self.generator}: set generator to {needed}")
 
 
 def finetune(config: FinetuningConfig, folder: Path) -> bool:
@@ -115,11 +118,11 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
         discriminator_clip=config.discriminator_clip,
         flow_shrink=config.flow_shrink,
     )
-    gap = Gap(config)
+    gap = Gap(config, rank)
     modules = {"gap": gap} | {name: module for name, module in players.named_children() if name != "vgg"}
     modules |= {"ema": averaged} if averaged else {}
     scalers = {name: precision.scaler for name, precision in game.precision.items()}
-    checkpoint = Checkpoint(folder, modules, optimizers, rank, scalers)
+    checkpoint = Checkpoint(folder, modules, optimizers, rank, scalers, ("discriminator",) if arm.accumulating else ())
     start = checkpoint.load(config)
     sample = replace(sample_config(players.generator, config.data, targets=3), hr_flow=True, four_states=arm.four_states)
     dataset = open_dataset(config.data, sample, optim)
@@ -128,7 +131,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
     fixed = validation_batch(config.data, sample)
     generator = rank.wrap(torch.compile(players.generator) if optim.compile else players.generator)
 
-    with Log(folder, start, rank) as log, Guard() as guard:
+    with Log(folder, start, rank) as log, Guard(rank) as guard:
         for step, batch in batches(dataset, optim, start, rank, config.data.workers):
             set_learning_rate(optimizers["generator"], rate := learning_rate(step, optim))
             noise = torch.Generator().manual_seed(optim.seed * 1_000_003 + step)  # of soft labels: the same after a resume
@@ -146,10 +149,12 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
                 terms |= validate(final, fixed, rank.device)
             if config.crops_every and rank.index == 0 and ((step + 1) % config.crops_every == 0 or step == 0):
                 save_crop(folder / "crops" / f"step-{step + 1:06d}.png", final, fixed, rank.device)
-            log.write(step + 1, optim, terms)
-            if guard.stop or (step + 1) % optim.save_every == 0:
+            stop = guard.stop()
+            saving = stop or (step + 1) % optim.save_every == 0
+            log.write(step + 1, optim, terms, saving=saving)
+            if saving:
                 checkpoint.save(step + 1, config)
-            if guard.stop:
+            if stop:
                 return False
     finish(checkpoint, config, averaged or players.generator, {"task": "fine-tuning", "arm": config.arm, "start": config.start})
     return True
@@ -218,12 +223,12 @@ def forward_generator(generator: nn.Module, batch: Batch, arm: Arm, precision: P
 class Gap(nn.Module):
     """Running gap between D's mean probabilities of truth and of fakes: who is winning, and whether it is over.
 
-    Its state lives in buffers, so that it is part of the checkpoint.
+    Its state lives in buffers, so that it is part of the checkpoint. All processes see the same gap and decide alike.
     """
 
-    def __init__(self, config: FinetuningConfig):
+    def __init__(self, config: FinetuningConfig, rank: distributed.Rank):
         super().__init__()
-        self.config = config
+        self.config, self.rank = config, rank
         self.register_buffer("value", torch.zeros((), dtype=torch.float64))
         self.register_buffer("certain", torch.zeros((), dtype=torch.int64))
         self.register_buffer("skipped", torch.zeros((), dtype=torch.bool))
@@ -237,7 +242,8 @@ class Gap(nn.Module):
         """Follow D's scores; InputError when the gap has been almost one for too long: D has collapsed to a certainty."""
         if "score_real" not in terms:
             return {}
-        self.value.lerp_((terms["score_real"] - terms["score_fake"]).to(self.value), 0.1)
+        now = self.rank.mean(float(terms["score_real"] - terms["score_fake"]))
+        self.value.lerp_(torch.full_like(self.value, now), 0.1)
         self.certain.copy_(self.certain + 1 if self.value > 0.995 else torch.zeros_like(self.certain))
         if self.certain > self.config.patience:
             raise InputError(

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import difflib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def _typed(cls: type, field: dataclasses.Field, item: object) -> object:
     default = field.default
     if dataclasses.is_dataclass(default):
         return from_json(type(default), item)
-    if isinstance(default, tuple):
+    if isinstance(default, tuple) and isinstance(item, list):
         return tuple(item)
     if isinstance(default, float) and isinstance(item, int) and not isinstance(item, bool):
         return float(item)
@@ -65,8 +66,7 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
     if result.is_file() and written.is_file() and read_json(written) == as_json(config):
         return result
     if written.is_file() and read_json(written) != as_json(config):
-        for stale in (result, folder / "checkpoint.safetensors", folder / "log.jsonl"):
-            stale.unlink(missing_ok=True)
+        discard(folder)
     write_json(written, as_json(config))
     runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     command = [sys.executable, *runner, "-m", module, str(folder)]
@@ -75,16 +75,27 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment
     )
     last = _follow(child, config)
-    if child.returncode == UNFINISHED:
+    if last == STOPPED:
         raise InputError(f"training in {folder} {STOPPED}: run it again to go on")
     if child.returncode:
-        raise InputError(f"training in {folder} failed: {last}")
+        raise InputError(f"training in {folder} failed: {last or f'status {child.returncode}'}")
     return result
 
 
+def discard(folder: Path) -> None:
+    """Take away what a training left in its folder, so that the next one starts anew."""
+    for name in ("config.json", "generator.safetensors", "checkpoint.safetensors", "log.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+    for name in ("crops", "tensorboard"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def _follow(child: subprocess.Popen, config: object) -> str:
-    """Show a training's progress lines as one bar; return the last other line, which tells of an error."""
-    last = ""
+    """Show a training's progress lines as one bar; return what it said of its end.
+
+    That is its own last line that begins with `stvsr: `, else its last line; torchrun adds a page about a failure.
+    """
+    last = own = ""
     try:
         with tqdm(total=config.optim.steps, unit="step", mininterval=1) as bar:
             for line in child.stdout:
@@ -92,6 +103,8 @@ def _follow(child: subprocess.Popen, config: object) -> str:
                     _, step, text = line.rstrip().split(" ", 2)
                     bar.n = int(step)
                     bar.set_postfix_str(text)
+                elif line.startswith("stvsr: "):
+                    own = line.removeprefix("stvsr: ").strip()
                 elif line.strip():
                     last = line.strip()
     except KeyboardInterrupt:
@@ -99,7 +112,7 @@ def _follow(child: subprocess.Popen, config: object) -> str:
         child.communicate()
         raise
     child.wait()
-    return last
+    return own or last
 
 
 def main(config_class: type, train: Callable[..., bool]) -> None:
@@ -116,4 +129,7 @@ def main(config_class: type, train: Callable[..., bool]) -> None:
         sys.exit(f"stvsr: {error}")
     finally:
         distributed.leave()
-    sys.exit(0 if done else UNFINISHED)
+    if not done:
+        print(f"stvsr: {STOPPED}", flush=True)
+        # torchrun ends the other processes when one has another status than 0, perhaps while it writes the checkpoint
+        sys.exit(UNFINISHED if int(os.environ.get("WORLD_SIZE", "1")) == 1 else 0)

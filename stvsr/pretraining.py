@@ -84,7 +84,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     network = rank.wrap(torch.compile(generator) if optim.compile else generator)
     pixel_loss = PIXEL_LOSSES[config.loss]
 
-    with Log(folder, start, rank) as log, Guard() as guard:
+    with Log(folder, start, rank) as log, Guard(rank) as guard:
         for step, batch in batches(dataset, optim, start, rank, config.data.workers):
             set_learning_rate(optimizer, rate := learning_rate(step, optim))
             with precision.autocast():
@@ -95,10 +95,12 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
             terms = {"pixel": loss, "gradient_pixel": norm, "learning_rate": rate}
             if validation and (step + 1) % config.validate_every == 0:
                 terms |= validate(averaged or generator, validation, rank.device)
-            log.write(step + 1, optim, terms)
-            if guard.stop or (step + 1) % optim.save_every == 0:
+            stop = guard.stop()
+            saving = stop or (step + 1) % optim.save_every == 0
+            log.write(step + 1, optim, terms, saving=saving)
+            if saving:
                 checkpoint.save(step + 1, config)
-            if guard.stop:
+            if stop:
                 return False
     finish(checkpoint, config, averaged or generator, {"task": "pretraining", "start": config.start})
     return True

@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm.auto import tqdm
 
 from stvsr import distributed
-from stvsr.datasets import SampleConfig, SeptupletDataset, load_clips, select_clips, shrink_clip
+from stvsr.datasets import ALL_SPLITS, SampleConfig, SeptupletDataset, load_clips, select_clips, shrink_clip, split_source
 from stvsr.degradation import bicubic_up, quantise, to_uint8
 from stvsr.errors import InputError
 from stvsr.models import PRESETS, build_generator, generate, load_generator, save_generator
@@ -55,6 +55,15 @@ class DataConfig:
     augment: bool = True
     workers: int = 0
 
+    def __post_init__(self):
+        SampleConfig(patch=self.patch, degradation=self.degradation, flow=self.flow)  # names what is wrong before any work
+        if self.split not in ALL_SPLITS:
+            raise InputError(f"split {self.split!r} is unknown: choose from {', '.join(ALL_SPLITS)}")
+        if not self.shrink or min(self.shrink) < 1:
+            raise InputError(f"shrink is {list(self.shrink)}: factors of at least 1, 1 for the clips as they are")
+        if self.workers < 0:
+            raise InputError(f"workers is {self.workers}: 0 or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
@@ -84,12 +93,16 @@ class OptimConfig:
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:
             raise InputError(f"steps is {self.steps} and batch {self.batch}: both must be at least 1")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate is {self.learning_rate}: it must be positive")
         if self.schedule not in SCHEDULES:
             raise InputError(f"schedule {self.schedule!r} is unknown: choose from {', '.join(SCHEDULES)}")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}: a decay in [0, 1), 0 for none")
+        if self.log_every < 1 or self.save_every < 1:
+            raise InputError(f"log_every is {self.log_every} and save_every {self.save_every}: both must be at least 1")
+        if self.warmup < 0 or self.clip_gradient < 0:
+            raise InputError(f"warmup is {self.warmup} and clip_gradient {self.clip_gradient}: neither may be negative")
 
 
 def start_generator(preset: str, start: str) -> nn.Module:
@@ -122,7 +135,8 @@ def sample_config(generator: nn.Module, data: DataConfig, targets: int = 1) -> S
 
 def write_data(folder: Path, dataset: SeptupletDataset) -> None:
     """Write `data.json`: the clips that a training sees, with their hashes (for more than 200 clips, their names' only)."""
-    whole = sorted({clip.name.partition("/")[0] if clip.shrink != 1 else clip.name: clip for clip in dataset.clips}.items())
+    largest_last = sorted(dataset.clips, key=lambda clip: -clip.shrink)
+    whole = sorted({clip.name.rpartition("/")[0] if clip.shrink != 1 else clip.name: clip for clip in largest_last}.items())
     few = len(whole) <= 200
     entries = [
         {"clip": name, "sha256": clip.fingerprint() if few else None, "frames": len(clip), "height": clip.height, "width": clip.width}
@@ -197,7 +211,7 @@ def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8) -> 
     if data.validation:
         clips = load_clips(data.validation)
     else:
-        sources = [source.rpartition("@")[0] or source for source in data.data]
+        sources = [split_source(source)[0] for source in data.data]
         clips = load_clips(sources, "validation" if data.split == "train" else data.split)
     side = sample.patch * sample.scale
     clips = [clip for clip in clips if min(clip.height, clip.width) >= side and len(clip) >= sample.num_frames] or clips
@@ -276,11 +290,21 @@ class Precision:
 
 
 class Checkpoint:
-    """Everything a training needs to go on exactly: weights, optimiser states, scaler, step; one atomic file."""
+    """Everything a training needs to go on exactly: weights, optimiser states, scalers, step; one atomic file.
+
+    `carried` names modules whose gradients are not zeroed between steps, so that they are a part of the state.
+    """
 
     def __init__(
-        self, folder: Path, modules: dict[str, nn.Module], optimizers: dict, rank: distributed.Rank, scalers: dict | None = None
+        self,
+        folder: Path,
+        modules: dict[str, nn.Module],
+        optimizers: dict,
+        rank: distributed.Rank,
+        scalers: dict | None = None,
+        carried: tuple[str, ...] = (),
     ):
+        self.carried = carried
         self.folder, self.path = Path(folder), Path(folder) / "checkpoint.safetensors"
         self.modules, self.optimizers, self.rank, self.scalers = modules, optimizers, rank, scalers or {}
 
@@ -291,6 +315,9 @@ class Checkpoint:
         for name, optimizer in self.optimizers.items():
             for index, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+        for name in self.carried:
+            learned = self.modules[name].named_parameters()
+            tensors |= {f"gradient/{name}/{key}": value.grad for key, value in learned if value.grad is not None}
         scalers = {name: scaler.state_dict() for name, scaler in self.scalers.items()}
         save_tensors(self.path, tensors, {"step": step, "config": as_json(config), "scalers": scalers})
 
@@ -306,6 +333,10 @@ class Checkpoint:
             module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(_optimizer_state(optimizer, name, tensors))
+        for name in self.carried:
+            for key, value in self.modules[name].named_parameters():
+                stored = tensors.get(f"gradient/{name}/{key}")
+                value.grad = None if stored is None else stored.to(value)
         for name, scaler in self.scalers.items():
             if meta["scalers"].get(name):  # empty for a scaler that is off
                 scaler.load_state_dict(meta["scalers"][name])
@@ -340,15 +371,17 @@ class Log:
         if self.active:
             self.board.close()
 
-    def write(self, step: int, optim: OptimConfig, terms: dict[str, Tensor | float]) -> None:
-        """Log named terms; a non-finite loss stops the training with a message."""
+    def write(self, step: int, optim: OptimConfig, terms: dict[str, Tensor | float], *, saving: bool) -> None:
+        """Log named terms; a non-finite one stops the training with a message, before a checkpoint could keep it."""
         due = step % optim.log_every == 0 or step in (1, optim.steps) or "validation_psnr" in terms
-        if not (self.active and due):
+        if not (self.active and (due or saving)):
             return
-        values = {name: float(torch.as_tensor(value).detach()) for name, value in terms.items()}
+        values = {name: value.item() if isinstance(value, Tensor) else float(value) for name, value in terms.items()}
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
             raise InputError(f"step {step}: {broken[0]} is {values[broken[0]]}: lower the learning rate, or clip the gradient")
+        if not due:
+            return
         entry = {"step": step, "seconds": round(self.before + time.monotonic() - self.began, 3), **values}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
@@ -364,7 +397,8 @@ class Guard:
     The time is $STVSR_DEADLINE, seconds since the epoch, which `stvsr reproduce --minutes` sets for all its trainings.
     """
 
-    def __init__(self):
+    def __init__(self, rank: distributed.Rank):
+        self.rank = rank
         self.deadline = float(os.environ.get("STVSR_DEADLINE", "inf"))
         self.interrupted = False
 
@@ -379,9 +413,9 @@ class Guard:
     def _note(self, *_: object) -> None:
         self.interrupted = True
 
-    @property
     def stop(self) -> bool:
-        return self.interrupted or time.time() > self.deadline
+        """Return whether to stop after this step; every process asks once per step, and all get the same answer."""
+        return self.rank.any(self.interrupted or time.time() > self.deadline)
 
 
 def finish(checkpoint: Checkpoint, config: object, generator: nn.Module, meta: dict) -> None:
