@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from stvsr import datasets, statistics
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
@@ -80,7 +80,7 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
     clips = datasets.select_clips(clips, config.clips) if config.clips else clips
     least = max((find_protocol(protocol).least_frames for protocol in config.protocols), default=1)
     entries = []
-    for clip in tqdm(clips, desc="clips", unit="clip"):
+    for clip in tqdm(clips, desc="clips", unit="clip", mininterval=5):
         count = min(len(clip), config.frames or len(clip))
         if count < least:
             raise InputError(f"clip {clip.name} has {count} frames, the protocols need {least}: drop the clip")
@@ -99,7 +99,7 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
 def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> None:
     """Run every method over every degraded clip and write its frames; what is there of the same weights is kept."""
     device, weights = pick_device(config.device), []
-    for name, source in tqdm(config.methods.items(), desc="methods", unit="method"):
+    for name, source in tqdm(config.methods.items(), desc="methods", unit="method", mininterval=5):
         upscaler = load_upscaler(source, device)
         meta = {} if source == "bicubic" else load_generator(source)[1]
         if meta:
@@ -163,7 +163,7 @@ def _is_current(folder: Path, stamp: str) -> bool:
     return (folder / STAMP).is_file() and (folder / STAMP).read_text() == stamp
 
 
-def _rewrite(folder: Path, frames, *, stamp: str) -> None:  # noqa: ANN001 (any iterable of frames)
+def _rewrite(folder: Path, frames, *, stamp: str) -> None:
     """Write frames with a note of what they were made from; a folder that is interrupted has no note, and is made again."""
     if _is_current(folder, stamp):
         return

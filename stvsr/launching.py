@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from stvsr import distributed
 from stvsr.errors import InputError
@@ -97,7 +97,7 @@ def _follow(child: subprocess.Popen, config: object) -> str:
     """
     last = own = ""
     try:
-        with tqdm(total=config.optim.steps, unit="step", mininterval=1) as bar:
+        with tqdm(total=config.optim.steps, unit="step", mininterval=5) as bar:
             for line in child.stdout:
                 if line.startswith("progress "):
                     _, step, text = line.rstrip().split(" ", 2)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from stvsr import distributed, losses
 from stvsr.errors import InputError
@@ -116,7 +116,7 @@ def overfit(generator: nn.Module, sample: dict[str, Tensor], optim: OptimConfig)
     batch = {name: tensor[None].to(device) for name, tensor in sample.items()}
     optimizer = torch.optim.Adam(generator.parameters(), lr=optim.learning_rate)
     entries = []
-    for step in tqdm(range(optim.steps), unit="step"):
+    for step in tqdm(range(optim.steps), unit="step", mininterval=5):
         output = generate(generator, batch["lr"], batch.get("flows"))
         loss = losses.pixel_loss(output, batch["hr"])
         entries.append({"step": step + 1, "pixel": loss.item()})

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from stvsr import distributed
 from stvsr.datasets import ALL_SPLITS, SampleConfig, SeptupletDataset, load_clips, select_clips, shrink_clip, split_source
