@@ -43,14 +43,28 @@ def build_report(run_folder: Path, budget_mb: float = BUDGET_MB) -> Path:
     items = [item for scene in content["scenes"] for item in scene.items()] + [found.item for found in content["appendices"]]
     items += [crop.item for training in content["trainings"] for crop in training.crops]
     environment = _environment()
-    bare = _render(environment, content, {item.name: f"media/{item.name}" for item in items})
-    where = media.placed(items, budget_mb * 1e6 - len(bare.encode()))
+    page, where = _fitted(environment, content, items, budget_mb * 1e6)
     for table in content["tables"].values():
         runs.write_text(folder / "tables" / f"{table.key}.csv", table.csv())
     media.write_beside(items, where, folder / "media")
-    runs.write_text(folder / "report.html", _render(environment, content, where))
+    runs.write_text(folder / "report.html", page)
     write_index(folder.parent)
     return folder / "report.html"
+
+
+def _fitted(environment: Environment, content: dict, items: list[media.Item], budget: float) -> tuple[str, dict[str, str]]:
+    """Return the page with as many media in it as the budget holds (bytes), and where each item is."""
+    where = media.placed(items, 0)
+    page = _render(environment, content, where)
+    room = budget - len(page.encode())
+    while room > 0:
+        placed = media.placed(items, room)
+        fuller = _render(environment, content, placed)
+        excess = len(fuller.encode()) - budget  # an item that is shown twice is in the page twice
+        if excess <= 0:
+            return fuller, placed
+        room -= max(excess, 1)
+    return page, where
 
 
 def write_index(folder: Path) -> Path:
@@ -159,6 +173,7 @@ def _environment() -> Environment:
     )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
     environment.filters["csv_uri"] = lambda table: f"data:text/csv;base64,{base64.b64encode(table.csv().encode()).decode()}"
+    environment.filters["srcdoc"] = lambda text: Markup(text.replace("&", "&amp;").replace('"', "&#34;"))  # all that ends an attribute
     environment.filters["duration"] = vocabulary.duration
     environment.filters["moment"] = vocabulary.moment
     environment.globals["protocols"] = PROTOCOLS
