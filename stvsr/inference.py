@@ -1,7 +1,7 @@
 """Upscale clips of any length: frames stream in and out, memory is bounded by a window of frames and a tile of each.
 
-    upscaler = load_upscaler("basicvsr-bi")
-    write_frames("upscaled", upscaler(open_clip("clip.mp4")))
+upscaler = load_upscaler("basicvsr-bi")
+write_frames("upscaled", upscaler(open_clip("clip.mp4")))
 """
 
 import contextlib

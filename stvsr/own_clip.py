@@ -14,10 +14,10 @@ from stvsr.metrics import niqe, psnr, warping_error
 from stvsr.upscale import UpscaleConfig
 from stvsr.video import open_clip
 
-METRICS = {
-    "NIQE": "unnaturalness of each frame's statistics, lower is better",
-    "warping error x1000": "change that motion does not explain, lower is steadier; blur also lowers it",
-    "consistency, dB": "Y-PSNR of the result shrunk again (BI) against what was recorded; an invention that contradicts it costs",
+METRICS = {  # how to read each, in a table's cell
+    "NIQE": "unnatural statistics; lower is better",
+    "warping error x1000": "unexplained by motion; lower is steadier",
+    "consistency, dB": "shrunk again, against the recorded; higher",
 }
 
 
@@ -47,6 +47,10 @@ def halves(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def judge(results: Mapping[str, np.ndarray], recorded: np.ndarray, scale: int = 4) -> pd.DataFrame:
     """Return the no-reference scores of several results of one clip, one row per method, frame and metric.
+
+    NIQE: how far a frame's statistics are from those of natural pictures. Warping error: change from frame to frame that the
+    motion of the bicubic clip does not explain (blur lowers it as well). Consistency: Y-PSNR of the result, shrunk again
+    by BI, against what was recorded: an invention that contradicts the recording costs, any other is free.
 
     Args:
         results: method -> uint8 (T, scale*h, scale*w, 3) RGB.

@@ -23,6 +23,7 @@ from stvsr.video_out import AudioCopy, FolderWriter, VideoWriter, is_video_name
 
 ENCODER_FRAMES = 60  # frames an encoder looks ahead and keeps as reference, at most
 GIGABYTE = 1e9
+PROGRAM = 700_000_000  # bytes of Python, PyTorch and the decoder before any work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +125,12 @@ def upscale(config: UpscaleConfig, say: Callable[[str], None] = _print, *, progr
 
 def describe(config: UpscaleConfig, clip: FrameReader, upscaler: Upscaler, out: "VideoWriter | FolderWriter") -> Iterator[str]:
     """Yield the lines that are printed before work begins: sizes, model, memory, and what a reader should know."""
-    (height, width), scale = clip.size, upscaler.scale
+    (height, width), (tall, wide) = clip.size, _out_size(config, clip, upscaler.scale)
     rate = f"{float(clip.rate or FOLDER_RATE):.3g} fps"
-    yield f"{clip.path} ({width}x{height}, {rate}, {clip.colour.name}) -> {out.path} ({_out_size(config, clip, scale)[1]}x{height * scale})"
+    yield f"{clip.path.name} ({width}x{height}, {rate}, {clip.colour.name}) -> {out.path} ({wide}x{tall})"
     plan = upscaler.plan(clip.size)
     extent = f"tiles of {plan.tile}" if plan.tile else "whole frames"
-    yield f"{upscaler.name}, {extent}; memory: {_memory(config, clip, plan, scale)}"
+    yield f"{upscaler.name}, {extent}; memory: {_memory(config, clip, plan, upscaler.scale)}"
     if isinstance(out, FolderWriter) and clip.has_audio:
         yield "note: a frame folder holds no sound"
     for note in clip.notes:
@@ -208,7 +209,7 @@ def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 def _memory(config: UpscaleConfig, clip: FrameReader, plan: Plan, scale: int) -> str:
     height, width = _out_size(config, clip, scale)
     encoder = ENCODER_FRAMES * 3 * height * width // 2 if is_video_name(config.output) else 0
-    host = plan.host_bytes + encoder
+    host = PROGRAM + plan.host_bytes + encoder
     if _device(config.device).type == "cpu":
         return f"at most about {(plan.device_bytes + host) / GIGABYTE:.1f} GB, however long the clip"
     return f"at most about {plan.device_bytes / GIGABYTE:.1f} GB on the GPU, {host / GIGABYTE:.1f} GB beside it, however long the clip"

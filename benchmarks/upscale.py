@@ -1,0 +1,170 @@
+"""Memory, seams and speed of upscaling, each against a plain baseline in the same run.
+
+python benchmarks/upscale.py memory [--model basicvsr-bi] [--frames 50 500] [--height 36] [--width 44]
+python benchmarks/upscale.py tiles [--frames 5]
+python benchmarks/upscale.py windows [--frames 60]
+
+memory: peak resident memory of `upscale` from video file to video file with sound, one process per clip length, against
+reading the clip whole, upscaling it whole and writing it then. It should be flat within 10%.
+tiles: Y-PSNR of tiled against whole frames, and the largest step across a column that only the tiled result has.
+windows: Y-PSNR of windows of frames against propagation over the whole clip.
+"""
+
+import argparse
+import itertools
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from stvsr.assets import locate
+from stvsr.degradation import degrade, to_float, to_uint8
+from stvsr.inference import InferenceConfig, load_upscaler
+from stvsr.metrics import psnr
+from stvsr.models import load_generator
+from stvsr.upscale import UpscaleConfig, upscale
+from stvsr.video import read_clip, write_video
+
+SECOND = 48_000  # samples
+
+
+def there_and_back(frames: np.ndarray, count: int) -> Iterator[np.ndarray]:
+    """Yield `count` frames of a clip played forwards and backwards, without a cut."""
+    period = [*range(len(frames)), *range(len(frames) - 2, 0, -1)]
+    return (frames[index] for index in itertools.islice(itertools.cycle(period), count))
+
+
+def make_clip(path: Path, count: int, height: int, width: int) -> Path:
+    """Write a clip of real motion with sound: carphone, shrunk four times and cut to the size."""
+    small = degrade(read_clip(locate("carphone"), 0, 40), "bi", 4)
+    tiled = np.tile(small, (1, -(-height // small.shape[1]), -(-width // small.shape[2]), 1))[:, :height, :width]
+    silent = write_video(path.with_name("silent.mp4"), there_and_back(tiled, count), 25)
+    with av.open(str(silent)) as source, av.open(str(path), "w") as target:
+        video = target.add_stream_from_template(source.streams.video[0])
+        audio = target.add_stream("aac", rate=SECOND, layout="mono")
+        for packet in source.demux(source.streams.video[0]):
+            if packet.pts is not None:
+                packet.stream = video
+                target.mux(packet)
+        for start in range(0, count * SECOND // 25, 960):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 960), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = SECOND, start, Fraction(1, SECOND)
+            target.mux(audio.encode(frame))
+        target.mux(audio.encode())
+    silent.unlink()
+    return path
+
+
+def streamed(source: Path, target: Path, model: str) -> None:
+    upscale(UpscaleConfig(input=source, output=target, model=model, inference=InferenceConfig(tile=0)), progress=False)
+
+
+def whole(source: Path, target: Path, model: str) -> None:
+    """The plain way: everything in memory."""
+    frames = read_clip(source)
+    with torch.inference_mode():
+        if model == "bicubic":
+            upscaled = np.stack(list(load_upscaler("bicubic")(frames)))
+        else:
+            network, _ = load_generator(model)
+            upscaled = to_uint8(network(to_float(frames)[None])[0])
+    write_video(target, upscaled, 25)
+
+
+def measure(way: str, source: Path, model: str) -> tuple[float, float]:
+    """Return (peak MB, seconds) of one way in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "one", way, str(source), str(Path(folder) / "out.mp4"), "--model", model]
+        last = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip().splitlines()[-1]
+    peak, seconds = map(float, last.split())
+    return peak, seconds
+
+
+def one(parsed: argparse.Namespace) -> None:
+    started = time.perf_counter()
+    {"streamed": streamed, "whole": whole}[parsed.way](parsed.source, parsed.target, parsed.model)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - started)  # Linux counts in KiB
+
+
+def memory(parsed: argparse.Namespace) -> None:
+    print(f"{parsed.model}, {parsed.width}x{parsed.height}\n{'frames':>8} {'way':>9} {'peak MB':>8} {'fps':>6}")
+    peaks: dict[str, list[float]] = {"streamed": [], "whole": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for count in parsed.frames:
+            source = make_clip(Path(folder) / f"{count}.mp4", count, parsed.height, parsed.width)
+            for way in peaks:
+                peak, seconds = measure(way, source, parsed.model)
+                peaks[way].append(peak)
+                print(f"{count:8d} {way:>9} {peak:8.0f} {count / seconds:6.2f}", flush=True)
+    for way, values in peaks.items():
+        print(f"{way}: {100 * (max(values) / values[0] - 1):+.1f}% from {parsed.frames[0]} to {parsed.frames[-1]} frames")
+
+
+def score(frames: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean([psnr(a, b) for a, b in zip(frames, truth, strict=True)]))
+
+
+def run(frames: np.ndarray, **config: int) -> tuple[np.ndarray, float]:
+    upscaler = load_upscaler("basicvsr-bi", config=InferenceConfig(**{"tile": 0} | config))
+    started = time.perf_counter()
+    upscaled = np.stack(list(upscaler(frames)))
+    return upscaled, len(frames) / (time.perf_counter() - started)
+
+
+def tiles(parsed: argparse.Namespace) -> None:
+    truth = read_clip(locate("bikes"), 40, 40 + parsed.frames)
+    recorded = degrade(truth, "bi", 4)
+    reference, fps = run(recorded)
+    print(f"basicvsr-bi, {recorded.shape[2]}x{recorded.shape[1]}, {parsed.frames} frames")
+    print(f"{'tile':>6} {'overlap':>8} {'Y-PSNR':>8} {'to whole':>9} {'step':>6} {'fps':>6}")
+    print(f"{'whole':>6} {'':8} {score(reference, truth):8.3f} {'':9} {'':6} {fps:6.2f}")
+    steps = np.abs(np.diff(reference.astype(int), axis=2)).mean((0, 1, 3))
+    for tile, overlap in ((64, 16), (64, 32), (96, 32)):
+        tiled, fps = run(recorded, tile=tile, tile_overlap=overlap)
+        seam = np.abs(np.abs(np.diff(tiled.astype(int), axis=2)).mean((0, 1, 3)) - steps).max()
+        print(f"{tile:6d} {overlap:8d} {score(tiled, truth):8.3f} {score(tiled, reference):9.2f} {seam:6.2f} {fps:6.2f}", flush=True)
+
+
+def windows(parsed: argparse.Namespace) -> None:
+    truth = read_clip(locate("carphone"), 0, parsed.frames)
+    recorded = degrade(truth, "bi", 4)
+    print(
+        f"basicvsr-bi, {recorded.shape[2]}x{recorded.shape[1]}, {parsed.frames} frames\n{'window':>7} {'shared':>7} {'Y-PSNR':>8} {'fps':>6}"
+    )
+    for window, shared in ((parsed.frames, 0), (12, 0), (12, 4), (20, 0), (20, 6), (30, 6)):
+        upscaled, fps = run(recorded, window=window, window_overlap=shared)
+        print(f"{window:7d} {shared:7d} {score(upscaled, truth):8.3f} {fps:6.2f}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    for work in (memory, tiles, windows, one):
+        command = commands.add_parser(work.__name__)
+        command.set_defaults(work=work)
+        if work in (memory, one):
+            command.add_argument("--model", default="basicvsr-bi")
+        if work is one:
+            command.add_argument("way", choices=("streamed", "whole"))
+            command.add_argument("source", type=Path)
+            command.add_argument("target", type=Path)
+        elif work is memory:
+            command.add_argument("--frames", type=int, nargs="+", default=[50, 500])
+            command.add_argument("--height", type=int, default=36)
+            command.add_argument("--width", type=int, default=44)
+        else:
+            command.add_argument("--frames", type=int, default={tiles: 5, windows: 60}[work])
+    parsed = parser.parse_args()
+    parsed.work(parsed)
+
+
+if __name__ == "__main__":
+    main()
