@@ -136,9 +136,8 @@ def tiles(parsed: argparse.Namespace) -> None:
 def windows(parsed: argparse.Namespace) -> None:
     truth = read_clip(locate("carphone"), 0, parsed.frames)
     recorded = degrade(truth, "bi", 4)
-    print(
-        f"basicvsr-bi, {recorded.shape[2]}x{recorded.shape[1]}, {parsed.frames} frames\n{'window':>7} {'shared':>7} {'Y-PSNR':>8} {'fps':>6}"
-    )
+    print(f"basicvsr-bi, {recorded.shape[2]}x{recorded.shape[1]}, {parsed.frames} frames")
+    print(f"{'window':>7} {'shared':>7} {'Y-PSNR':>8} {'fps':>6}")
     for window, shared in ((parsed.frames, 0), (12, 0), (12, 4), (20, 0), (20, 6), (30, 6)):
         upscaled, fps = run(recorded, window=window, window_overlap=shared)
         print(f"{window:7d} {shared:7d} {score(upscaled, truth):8.3f} {fps:6.2f}", flush=True)
