@@ -75,8 +75,13 @@ _weights = dataclasses.replace(_faithful, **PUBLISHED, says="faithful, with the 
 _vgg = dataclasses.replace(_weights, vgg_input="imagenet", says="... and VGG inputs normalised as it was trained")
 _gradient = dataclasses.replace(_vgg, detached=False, says="... and the adversarial gradient reaching the generator")
 _zeroed = dataclasses.replace(_gradient, accumulating=False, says="... and the discriminator's gradients its own and zeroed")
+# spectral: batch norm, which sees true and generated batches apart, takes away what tells them apart; on a toy clip this
+# discriminator learnt nothing with it in 60 steps (gap of its probabilities 0.00) and with spectral norm it did (0.6)
 _triplet = Arm(
-    **PUBLISHED, discriminator="triplet", says="discriminator sees three generated frames, raw and warped, beside their input"
+    **PUBLISHED,
+    discriminator="triplet",
+    norm="spectral",
+    says="discriminator sees three generated frames, raw and warped, beside their input",
 )
 _modern = dataclasses.replace(
     _triplet, adversarial=5e-3, norm="spectral", kind="hinge", soft_labels=False, feature_matching=0.02, r1=1.0, ema=0.99,
