@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from stvsr.errors import InputError
 from stvsr.inference import InferenceConfig, Plan, Upscaler, load_upscaler
-from stvsr.video import FOLDER_RATE, FrameReader, open_clip
+from stvsr.video import FOLDER_RATE, IMAGE_SUFFIXES, FrameReader, open_clip
 from stvsr.video_out import AudioCopy, FolderWriter, VideoWriter, is_video_name
 
 ENCODER_FRAMES = 60  # frames an encoder looks ahead and keeps as reference, at most
@@ -58,9 +58,9 @@ class UpscaleConfig:
             raise InputError(f"duration is {self.duration} s: it must be positive")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise InputError(f"fps is {self.fps}: more than 0, at most 1000")
-        if self.fps is not None and Path(self.input).is_file():
-            raise InputError(f"{self.input} has its own frame rate: --fps is for frame folders")
         source, target = Path(self.input), Path(self.output)
+        if self.fps is not None and source.is_file() and source.suffix.lower() not in IMAGE_SUFFIXES:
+            raise InputError(f"{self.input} has its own frame rate: --fps is for frame folders")
         if source.exists() and target.exists() and source.samefile(target):
             raise InputError(f"{source} is input and output: give the output another name")
 
@@ -126,7 +126,7 @@ def upscale(config: UpscaleConfig, say: Callable[[str], None] = _print, *, progr
 def describe(config: UpscaleConfig, clip: FrameReader, upscaler: Upscaler, out: "VideoWriter | FolderWriter") -> Iterator[str]:
     """Yield the lines that are printed before work begins: sizes, model, memory, and what a reader should know."""
     (height, width), (tall, wide) = clip.size, _out_size(config, clip, upscaler.scale)
-    rate = f"{float(clip.rate or FOLDER_RATE):.3g} fps"
+    rate = f"{float(clip.rate or FOLDER_RATE):.4g} fps"
     yield f"{clip.path.name} ({width}x{height}, {rate}, {clip.colour.name}) -> {out.path} ({wide}x{tall})"
     plan = upscaler.plan(clip.size)
     extent = f"tiles of {plan.tile}" if plan.tile else "whole frames"
@@ -222,6 +222,6 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise InputError(f"device {name!r} is unknown: choose auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("device cuda is not there: choose cpu, or install a CUDA build of PyTorch")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {name} is not there: choose cpu, or install a CUDA build of PyTorch")
     return device

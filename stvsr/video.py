@@ -1,9 +1,10 @@
 """Frames in and out: video files and frame folders, read and written one frame at a time.
 
 Frames are uint8 (H, W, 3) RGB everywhere. Reading: bit depths above 8 are reduced to 8 (16-bit grey images by rounding,
-the rest by the decoder's library), grey is repeated over R, G and B, alpha is composited on black, EXIF and container
-rotation are applied, YUV is converted by the matrix and range the file declares (undeclared: BT.709 from 720 lines or
-1280 columns on, BT.601 below; limited range). Chroma is interpolated bicubically, bit-exactly on every machine.
+the rest by the decoder's library), grey is repeated over R, G and B, an image's alpha is composited on black and a video's
+ignored, EXIF and container rotation are applied, YUV is converted by the matrix and range the file declares (undeclared:
+BT.709 from 720 lines or 1280 columns on, BT.601 below; limited range). Chroma is interpolated bicubically, bit-exactly on
+every machine.
 Writing is in `stvsr.video_out`, re-exported here.
 """
 
@@ -21,14 +22,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stvsr.colour import HDR_TRANSFERS, Colour, colour_of, to_rgb
 from stvsr.errors import InputError
-from stvsr.video_out import FolderWriter, VideoWriter, write_frames, write_video
+from stvsr.video_out import IMAGE_SUFFIXES, FolderWriter, VideoWriter, write_frames, write_video
 
 __all__ = [
-    "FolderWriter", "FrameReader", "VideoWriter", "image_files", "open_clip", "read_clip", "read_image", "write_frames", "write_video",
-]  # fmt: skip
+    "IMAGE_SUFFIXES",
+    "FolderWriter",
+    "FrameReader",
+    "VideoWriter",
+    "image_files",
+    "open_clip",
+    "read_clip",
+    "read_image",
+    "write_frames",
+    "write_video",
+]
 
-IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg")
 FOLDER_RATE = Fraction(25)  # frames per second where nobody says
+ANNOUNCING = ("mov", "matroska")  # containers whose announced duration is no guess
 MISSING = Fraction(1, 2)  # seconds a file may end before the length it announces; audio and video seldom end together
 
 
@@ -142,7 +152,8 @@ class _VideoReader(FrameReader):
                         yield frame
         except (OSError, av.FFmpegError) as error:
             raise self._damaged(count, end, error.strerror or error) from error
-        if self.seconds is not None and end + MISSING < self.begins + self.seconds:
+        announces = self.seconds is not None and any(name in container.format.name for name in ANNOUNCING)
+        if announces and end + MISSING < self.seconds:
             raise self._damaged(count, end, f"it announces {float(self.seconds):.1f} s")
 
     def _damaged(self, count: int, end: Fraction, why: object) -> InputError:

@@ -8,7 +8,6 @@ import contextlib
 import io
 import itertools
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +24,7 @@ from stvsr.errors import InputError
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
 LARGEST_SIDE = 16384  # pixels, of H.264's highest level in libx264 and of VP9 in libvpx
 LOSSLESS_SUFFIXES = (".png", ".webp")
+IMAGE_SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
 
 
 class _Output:
@@ -37,6 +37,7 @@ class _Output:
             raise InputError(f"folder {self.path.parent} does not exist: create it first")
         if not overwrite and self.path.exists() and not _empty_folder(self.path):
             raise InputError(f"{self.path} exists: give another name or --overwrite")
+        _check_replaceable(self.path)
         self._temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}{self.path.suffix}")
 
     def __enter__(self) -> Self:
@@ -49,8 +50,9 @@ class _Output:
             if keep:
                 self._close()
                 self.path = self.partial if interrupted else self.path
-                _remove(self.path)
-                self._temporary.rename(self.path)
+                if self.path.is_dir():
+                    _remove(self.path)
+                self._temporary.replace(self.path)
         except OSError as failure:
             raise InputError(f"cannot write {self.path}: {failure.strerror or failure}") from None
         finally:
@@ -136,9 +138,13 @@ class VideoWriter(_Output):
         self._audio = audio
         with _one_line(self.path):
             self._container = _open_container(self._temporary)
-            self._stream = self._add_video(crf, aspect)
-            if audio is not None:
-                audio.attach(self._container)
+            try:
+                self._stream = self._add_video(crf, aspect)
+                if audio is not None:
+                    audio.attach(self._container)
+            except BaseException:
+                self.__exit__(InputError, None, None)
+                raise
 
     def write(self, frame: np.ndarray, time: Fraction | None = None) -> None:
         """Add one uint8 (H, W, 3) RGB frame shown from `time`, seconds; by default one frame after the one before."""
@@ -259,13 +265,15 @@ class AudioCopy:
                 yield packet
 
 
-def write_frames(folder: Path, frames: Iterable[np.ndarray], *, names: Iterable[str] | None = None, suffix: str = ".png") -> int:
-    """Write uint8 (H, W, 3) frames into a new folder, one image each, and return how many.
+def write_frames(
+    folder: Path | str, frames: Iterable[np.ndarray], *, names: Iterable[str] | None = None, suffix: str = ".png", overwrite: bool = False
+) -> int:
+    """Write uint8 (H, W, 3) frames into a new folder, one image each, and return how many; `overwrite` replaces old frames.
 
     Raises:
         InputError: as `FolderWriter`; nothing is left behind then.
     """
-    with FolderWriter(folder, names=names, suffix=suffix) as out:
+    with FolderWriter(folder, names=names, suffix=suffix, overwrite=overwrite) as out:
         for frame in frames:
             out.write(frame)
     return out.written
@@ -325,11 +333,23 @@ def _empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _remove(path: Path) -> None:
+def _check_replaceable(path: Path) -> None:
+    """Refuse to replace a folder that holds anything but frames: it may be somebody's home."""
     if path.is_dir():
-        shutil.rmtree(path)
-    else:
+        other = next((entry for entry in path.iterdir() if entry.is_dir() or entry.suffix.lower() not in IMAGE_SUFFIXES), None)
+        if other is not None:
+            raise InputError(f"folder {path} holds {other.name}, which is no frame: give a new folder's name")
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder of frames; a folder that has gained other files meanwhile stays, as an OSError."""
+    if not path.is_dir():
         path.unlink(missing_ok=True)
+        return
+    for entry in path.iterdir():
+        if entry.suffix.lower() in IMAGE_SUFFIXES:
+            entry.unlink()
+    path.rmdir()
 
 
 @contextlib.contextmanager

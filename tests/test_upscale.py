@@ -221,8 +221,8 @@ def test_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path, capsys, targ
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interruption_leaves_a_playable_part(tmp_path, number):
-    noise = np.random.default_rng(0).integers(0, 256, (200, 64, 64, 3), dtype=np.uint8)
-    source = encode(tmp_path / "in.mp4", noise, sound=8.0)
+    noise = np.random.default_rng(0).integers(0, 256, (500, 48, 48, 3), dtype=np.uint8)
+    source = encode(tmp_path / "in.mp4", noise, sound=20.0)
     command = [sys.executable, "-c", "import sys; from stvsr.cli import main; sys.exit(main())"]
     arguments = [*command, "upscale", str(source), str(tmp_path / "out.mp4"), "--model", "bicubic"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -240,7 +240,7 @@ def test_interruption_leaves_a_playable_part(tmp_path, number):
     assert "Traceback" not in complained
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", "out.partial.mp4"]
     count = len(read_clip(tmp_path / "out.partial.mp4"))
-    assert 0 < count < 200 and f"the first {count} frames are kept in" in said
+    assert 0 < count < 500 and f"the first {count} frames are kept in" in said
 
 
 def test_what_will_happen_is_said_beforehand(tmp_path, capsys):

@@ -267,6 +267,33 @@ def test_targets_are_checked_before_work(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["there.mp4"]
 
 
+def test_only_frames_are_ever_replaced(tmp_path):
+    home = tmp_path / "home"
+    write_frames(home, moving(3))
+    write_frames(home, moving(2), overwrite=True)
+    assert len(read_clip(home)) == 2
+    with pytest.raises(InputError, match="exists"):
+        write_frames(home, moving(2))
+    (home / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match=r"holds thesis\.tex, which is no frame"):
+        write_frames(home, moving(2), overwrite=True)
+    assert (home / "thesis.tex").read_text() == "years of work"
+    with pytest.raises(InputError, match="cannot write"), FolderWriter(tmp_path / "late") as out:
+        out.write(moving(1)[0])
+        (tmp_path / "late").mkdir()
+        (tmp_path / "late" / "other.txt").write_text("came meanwhile")
+    assert (tmp_path / "late" / "other.txt").exists()
+
+
+def test_failing_start_leaves_nothing(tmp_path):
+    source = encode(tmp_path / "in.mp4", moving(2), sound=0.2)
+    audio = AudioCopy(source)
+    audio.attach = lambda container: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        VideoWriter(tmp_path / "out.mp4", 25, (32, 48), audio=audio)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in.mp4"]
+
+
 def test_sound_is_copied_packet_by_packet(tmp_path):
     source = encode(tmp_path / "in.mp4", moving(10), sound=2.0)  # longer than the picture
     with VideoWriter(tmp_path / "out.mkv", 25, (32, 48), audio=AudioCopy(source)) as out:
