@@ -1,0 +1,65 @@
+"""Shipped weights: small enough, as their cards say, and with the scores that the cards claim."""
+
+import pytest
+import torch
+
+from stvsr import assets, shipping
+from stvsr.errors import InputError
+from stvsr.models import WEIGHTS, load_generator, save_generator, shipped_weights
+from stvsr.models.rbpn import RBPN, RBPNConfig
+from stvsr.runs import load_tensors, read_json
+
+TOTAL_MB = 30
+TOLERANCE = {"psnr": 0.02, "ssim": 0.0005, "lpips": 0.002, "tof": 0.01, "tlp100": 0.05}  # other processors round otherwise
+
+
+def test_all_weights_together_stay_small():
+    assert shipped_weights()
+    assert sum(path.stat().st_size for path in WEIGHTS.glob("*.safetensors")) <= TOTAL_MB * 2**20
+
+
+@pytest.mark.parametrize("name", shipped_weights())
+def test_card_describes_the_file(name: str):
+    path, card = WEIGHTS / f"{name}.safetensors", read_json(WEIGHTS / f"{name}.json")
+    assert card["sha256"] == assets.digest(path)
+    assert card["recipe"] and card["data"] and card["licence"]
+    assert (WEIGHTS / f"{name}.md").read_text() == shipping.render_card(card)
+    generator, meta = load_generator(name)
+    assert card["parameters"] == sum(parameter.numel() for parameter in generator.parameters())
+    assert meta["sha256"] == card["sha256"]
+    assert not generator.training and next(generator.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", shipped_weights())
+def test_claimed_scores_are_measured_again(name: str):
+    card = read_json(WEIGHTS / f"{name}.json")
+    measured = shipping.measure(name)
+    for protocol, methods in card["scores"].items():
+        for method, scores in methods.items():
+            for metric, value in scores.items():
+                assert measured[protocol][method][metric] == pytest.approx(value, abs=TOLERANCE[metric]), (protocol, method, metric)
+
+
+def test_the_small_generator_beats_bicubic_on_held_out_clips():
+    scores = read_json(WEIGHTS / "rbpn-small.json")["scores"]
+    assert scores["literature-y"]["weights"]["psnr"] > scores["literature-y"]["bicubic"]["psnr"] + 1
+    assert scores["tecogan"]["weights"]["lpips"] < scores["tecogan"]["bicubic"]["lpips"]
+
+
+def test_half_precision_costs_next_to_nothing(tmp_path):
+    """Weights are shipped in 16 bits: outputs differ from those of 32 bits by far less than one of 256 levels."""
+    torch.manual_seed(0)
+    network = RBPN(RBPNConfig(base_filter=8, feat=4, num_stages=1, n_resblock=1, num_frames=3)).eval()
+    save_generator(tmp_path / "half.safetensors", network, dtype=torch.float16)
+    assert load_tensors(tmp_path / "half.safetensors")[0]["feat0.conv.weight"].dtype == torch.float16
+    half, _ = load_generator(tmp_path / "half.safetensors")
+    window = torch.rand(1, 3, 12, 12), torch.rand(1, 2, 3, 12, 12), torch.zeros(1, 2, 2, 12, 12)
+    with torch.no_grad():
+        difference = (network(*window) - half(*window)).abs().max() / network(*window).std()
+    assert 0 < difference < 0.02
+
+
+def test_shipping_an_unknown_checkpoint_says_so():
+    with pytest.raises(InputError, match="neither a file nor a known name"):
+        shipping.ship("absent.safetensors", "absent", recipe="none", data="none")
+    assert "absent" not in shipped_weights()
