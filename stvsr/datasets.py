@@ -24,7 +24,6 @@ from stvsr.degradation import DEGRADATIONS, crop_to_multiple, resize, to_float, 
 from stvsr.errors import InputError
 from stvsr.runs import write_atomic
 
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 SAMPLES = ("bikes", "bigbuckbunny", "carphone")
 SPLITS = {"train": 0.70, "validation": 0.85, "test": 1.0}  # the report's 70-15-15, as where each part ends
 ALL_SPLITS = (*SPLITS, "official-train", "official-test", "all")
@@ -205,7 +204,7 @@ def _find(source: str, split: str) -> list[Clip]:
 def _entry(entry: Path) -> list[Clip]:
     if entry.is_dir():
         return [_folder(entry, entry.name)] if _has_frames(entry) else []
-    return _shots(entry, entry.stem) if entry.suffix.lower() in VIDEO_SUFFIXES else []
+    return _shots(entry, entry.stem) if entry.suffix.lower() in video.VIDEO_SUFFIXES else []
 
 
 def _has_frames(folder: Path) -> bool:

@@ -15,12 +15,11 @@ from stvsr.metrics.catalogue import METRICS, PROTOCOLS, TRUTH, Protocol, find_pr
 from stvsr.metrics.fidelity import size
 from stvsr.metrics.views import Pair, View, fill_features, lockstep
 from stvsr.runs import pick_device
-from stvsr.video import IMAGE_SUFFIXES, open_clip
+from stvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_clip
 
 __all__ = ["COLUMNS", "METRICS", "PROTOCOLS", "TRUTH", "Protocol", "evaluate", "find_protocol", "score_clip", "score_methods"]
 
 ORIGINS = (*DEGRADATIONS, "other")  # how a low-resolution input can have been made
-VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v", ".y4m")
 COLUMNS = [
     "method", "arm", "seed", "clip", "frame", "metric", "value",
     "protocol", "version", "colour", "border", "dropped", "degradation", "weights",
