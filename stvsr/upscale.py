@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from stvsr.errors import InputError
 from stvsr.inference import InferenceConfig, Plan, Upscaler, load_upscaler
+from stvsr.runs import pick_device
 from stvsr.video import FOLDER_RATE, IMAGE_SUFFIXES, FrameReader, open_clip
 from stvsr.video_out import AudioCopy, FolderWriter, VideoWriter, is_video_name
 
@@ -113,7 +114,7 @@ def upscale(config: UpscaleConfig, say: Callable[[str], None] = _print, *, progr
     """
     with open_clip(config.input, rate=config.fps and Fraction(config.fps).limit_denominator(1_000_000)) as clip:
         span = _span(config, clip)
-        upscaler = load_upscaler(config.model, _device(config.device), config.inference)
+        upscaler = load_upscaler(config.model, pick_device(config.device), config.inference)
         with _writer(config, clip, span, upscaler.scale) as out:
             for line in describe(config, clip, upscaler, out):
                 say(line)
@@ -210,18 +211,6 @@ def _memory(config: UpscaleConfig, clip: FrameReader, plan: Plan, scale: int) ->
     height, width = _out_size(config, clip, scale)
     encoder = ENCODER_FRAMES * 3 * height * width // 2 if is_video_name(config.output) else 0
     host = PROGRAM + plan.host_bytes + encoder
-    if _device(config.device).type == "cpu":
+    if pick_device(config.device).type == "cpu":
         return f"at most about {(plan.device_bytes + host) / GIGABYTE:.1f} GB, however long the clip"
     return f"at most about {plan.device_bytes / GIGABYTE:.1f} GB on the GPU, {host / GIGABYTE:.1f} GB beside it, however long the clip"
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device {name!r} is unknown: choose auto, cpu or cuda") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"device {name} is not there: choose cpu, or install a CUDA build of PyTorch")
-    return device

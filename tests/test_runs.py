@@ -134,7 +134,7 @@ def test_devices_by_name():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
 def test_cuda_without_a_gpu_says_so():
-    with pytest.raises(InputError, match=r"finds no GPU: choose auto or cpu"):
+    with pytest.raises(InputError, match=r"is not there: choose auto or cpu"):
         runs.pick_device("cuda")
 
 

@@ -48,13 +48,13 @@ def update(run_folder: Path, readme: Path) -> None:
     Raises:
         InputError: the run has no scores, or the README has no such block.
     """
-    text, name = readme.read_text(encoding="utf-8"), run_folder.name
+    made, text, name = table(run_folder), readme.read_text(encoding="utf-8"), run_folder.name
     head, start, rest = text.partition(f"<!-- {name}:")
     comment, _, body = rest.partition("-->")
     _, end, tail = body.partition(f"<!-- /{name} -->")
     if not (start and end):
         raise InputError(f"{readme} has no block for {name}: add <!-- {name}: --> and <!-- /{name} -->")
-    write_text(readme, f"{head}{start}{comment}-->\n{table(run_folder)}\n{end}{tail}")
+    write_text(readme, f"{head}{start}{comment}-->\n{made}\n{end}{tail}")
 
 
 if __name__ == "__main__":
