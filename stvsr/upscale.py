@@ -128,7 +128,8 @@ def describe(config: UpscaleConfig, clip: FrameReader, upscaler: Upscaler, out: 
     """Yield the lines that are printed before work begins: sizes, model, memory, and what a reader should know."""
     (height, width), (tall, wide) = clip.size, _out_size(config, clip, upscaler.scale)
     rate = f"{float(clip.rate or FOLDER_RATE):.4g} fps"
-    yield f"{clip.path.name} ({width}x{height}, {rate}, {clip.colour.name}) -> {out.path} ({wide}x{tall})"
+    colour = "RGB" if clip.files else clip.colour.name
+    yield f"{clip.path.name} ({width}x{height}, {rate}, {colour}) -> {out.path} ({wide}x{tall})"
     plan = upscaler.plan(clip.size)
     extent = f"tiles of {plan.tile}" if plan.tile else "whole frames"
     yield f"{upscaler.name}, {extent}; memory: {_memory(config, clip, plan, upscaler.scale)}"
@@ -192,7 +193,7 @@ def _audio(config: UpscaleConfig, clip: FrameReader, span: _Span) -> AudioCopy |
 
 def _names(clip: FrameReader, span: _Span) -> Iterator[str]:
     """Frames of a folder keep their names; those of a video are numbered."""
-    files = getattr(clip, "files", None)
+    files = clip.files
     if files is None or len({file.stem for file in files}) < len(files):
         return (f"{index:06d}" for index in itertools.count())
     return (file.stem for index, file in enumerate(files) if index * clip.time_base >= span.start)

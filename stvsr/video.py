@@ -56,6 +56,7 @@ class FrameReader:
         colour: matrix, range and tags, for a writer to repeat.
         time_base: unit of the times, seconds.
         aspect: width of a pixel over its height, 1 for square pixels.
+        files: a folder's frames in order; None for a video.
         has_audio: whether there is sound to copy.
         notes: sentences a reader should see, such as a lost bit depth.
     """
@@ -71,6 +72,7 @@ class FrameReader:
         self.colour = Colour()
         self.time_base: Fraction | None = None
         self.aspect = Fraction(1)
+        self.files: list[Path] | None = None
         self.has_audio = False
         self.notes: list[str] = []
 
