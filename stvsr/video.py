@@ -26,6 +26,7 @@ from stvsr.video_out import IMAGE_SUFFIXES, FolderWriter, VideoWriter, write_fra
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
     "FolderWriter",
     "FrameReader",
     "VideoWriter",
@@ -37,6 +38,7 @@ __all__ = [
     "write_video",
 ]
 
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".y4m")
 FOLDER_RATE = Fraction(25)  # frames per second where nobody says
 ANNOUNCING = ("mov", "matroska")  # containers whose announced duration is no guess
 MISSING = Fraction(1, 2)  # seconds a file may end before the length it announces; audio and video seldom end together
