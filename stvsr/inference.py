@@ -274,6 +274,11 @@ def overlapping(shot: Iterator[np.ndarray], window: int, overlap: int) -> Iterat
         frames = frames[len(frames) - overlap :] + following if following else []
 
 
+def bicubic_upscaler(scale: int) -> Upscaler:
+    """Return MATLAB's bicubic enlargement as an upscaler: what every network is compared with."""
+    return _Bicubic("bicubic", scale, InferenceConfig())
+
+
 def load_upscaler(name_or_checkpoint: str | Path, device: torch.device | str = "cpu", config: InferenceConfig | None = None) -> Upscaler:
     """Return what upscales clips: `bicubic`, `basicvsr-bi`, `basicvsr-bd`, weights shipped with the package, or a checkpoint.
 
@@ -282,7 +287,7 @@ def load_upscaler(name_or_checkpoint: str | Path, device: torch.device | str = "
     """
     config = config or InferenceConfig()
     if str(name_or_checkpoint) == "bicubic":
-        return _Bicubic("bicubic", 4, config)
+        return bicubic_upscaler(SCALE)
     network, meta = load_generator(name_or_checkpoint)
     if isinstance(network, BasicVSR):
         return _Recurrent(meta["name"], SCALE, config, network, torch.device(device))

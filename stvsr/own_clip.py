@@ -9,7 +9,7 @@ import pandas as pd
 from stvsr import assets
 from stvsr.degradation import degrade
 from stvsr.errors import InputError
-from stvsr.inference import load_upscaler
+from stvsr.inference import bicubic_upscaler
 from stvsr.metrics import niqe, psnr, warping_error
 from stvsr.upscale import UpscaleConfig
 from stvsr.video import open_clip
@@ -76,7 +76,7 @@ def _scores(method: str, frames: np.ndarray, recorded: np.ndarray, scale: int) -
         yield method, index, naturalness, niqe(frame)
         yield method, index, agreement, psnr(degrade(frame[None], "bi", scale)[0], small)
     if len(frames) > 1:
-        reference = load_upscaler("bicubic")(recorded)
+        reference = bicubic_upscaler(scale)(recorded)
         for index, value in enumerate(warping_error(frames, list(reference)), start=1):
             yield method, index, steadiness, float(value)
 

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from stvsr.errors import InputError
-from stvsr.inference import InferenceConfig, Plan, Upscaler, load_upscaler
+from stvsr.inference import InferenceConfig, Plan, Upscaler, bicubic_upscaler, load_upscaler
 from stvsr.runs import pick_device
 from stvsr.video import FOLDER_RATE, IMAGE_SUFFIXES, FrameReader, open_clip
 from stvsr.video_out import AudioCopy, FolderWriter, VideoWriter, is_video_name
@@ -150,7 +150,7 @@ def _run(
             pending.append((time - span.offset, frame))
             yield frame
 
-    bicubic = load_upscaler("bicubic") if config.compare and upscaler.scale == 4 else None
+    bicubic = bicubic_upscaler(upscaler.scale) if config.compare else None
     try:
         for frame in tqdm(upscaler(read()), total=span.count(clip), unit=" frames", disable=None if progress else True):
             time, source = pending.popleft()

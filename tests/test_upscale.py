@@ -16,6 +16,7 @@ from stvsr.errors import InputError
 from stvsr.inference import InferenceConfig, load_upscaler
 from stvsr.models import save_generator
 from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig
+from stvsr.models.rbpn import RBPN, RBPNConfig
 from stvsr.models.spynet import load_spynet
 from stvsr.upscale import UpscaleConfig, upscale
 from stvsr.video import FolderWriter, VideoWriter, open_clip, read_clip, write_frames
@@ -149,6 +150,17 @@ def test_compare_puts_bicubic_on_the_left(tmp_path, checkpoint):
     both, frames = read_clip(tmp_path / "both"), read_clip(source)
     assert np.array_equal(both[:, :, :192], np.stack(list(load_upscaler("bicubic")(frames))))
     assert np.array_equal(both[:, :, 192:], np.stack(list(load_upscaler(checkpoint, config=config)(frames))))
+
+
+def test_compare_at_another_scale(tmp_path):
+    network = RBPN(RBPNConfig(base_filter=4, feat=4, num_stages=1, n_resblock=1, num_frames=3, scale=2))
+    save_generator(tmp_path / "double.safetensors", network)
+    write_frames(tmp_path / "in", moving(2))
+    model = ("--model", str(tmp_path / "double.safetensors"), "--compare")
+    assert main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), *model]) == 0
+    both = read_clip(tmp_path / "out")
+    assert both.shape == (2, 64, 192, 3)
+    assert np.abs(both[:, ::2, :96:2].astype(int) - moving(2)).mean() < 12
 
 
 @pytest.mark.parametrize("options", [(), ("--window", "4", "--window-overlap", "2"), ("--tile", "64")])
