@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 
 from stvsr import assets, models
+from stvsr.datasets import split_source
 from stvsr.studies import Step
 
 PACKAGE = Path(__file__).resolve().parent
@@ -27,7 +28,7 @@ def key_parts(step: Step, upstream: dict[str, str]) -> dict:
         "cells": hash_of([_without_prose(cell) for cell in cells]),
         "parameters": step.parameters,
         "modules": {name: hash_of(_without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()},
-        "inputs": {value: stamp for value in _strings(step.parameters) if (stamp := _stamp(value))},
+        "inputs": {value: stamp for value in _strings(step.parameters) if (stamp := _stamp(value, step.notebook.parent))},
         "upstream": upstream,
     }
 
@@ -81,16 +82,21 @@ def _strings(value: object) -> Iterator[str]:
             yield from _strings(item)
 
 
-def _stamp(value: str) -> str:
-    """Return what identifies an input named by a parameter: a weight's or file's hash, a folder's names and sizes."""
+def _stamp(value: str, base: Path) -> str:
+    """Return what identifies an input named by a parameter: a weight's or file's hash, or a folder's names and sizes.
+
+    Names and sizes are those of its entries and of theirs, which covers a folder of frame folders. A relative path is
+    relative to `base`, where the notebook runs.
+    """
     if value in models.shipped_weights():
         return assets.digest(models.WEIGHTS / f"{value}.safetensors")
-    path = Path(value.rpartition("@")[0] or value)
+    path = base / split_source(value)[0]
     with contextlib.suppress(OSError):
         if path.is_file() and "steps" not in path.parts:  # those of earlier steps are covered by the earlier keys
             return assets.digest(path)
         if value and path.is_dir() and "steps" not in path.parts:
-            return hash_of(sorted((entry.name, entry.stat().st_size) for entry in path.iterdir()))
+            entries = [*path.iterdir(), *path.glob("*/*")]
+            return hash_of(sorted((str(entry.relative_to(path)), entry.stat().st_size) for entry in entries if entry.is_file()))
     return ""
 
 

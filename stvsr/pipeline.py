@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import contextvars
 import difflib
 import graphlib
 import itertools
@@ -18,7 +19,7 @@ import papermill
 
 from stvsr.errors import InputError
 from stvsr.keys import hash_of, key_parts
-from stvsr.launching import STOPPED
+from stvsr.launching import STOPPED, discard
 from stvsr.runs import environment, read_json, write_json
 from stvsr.studies import Step, Study, load_study
 
@@ -202,15 +203,19 @@ def run_step(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, st
     step = plan.step
     folder = out / "steps" / step.name
     folder.mkdir(parents=True, exist_ok=True)
+    said = folder / "step.json"
+    if said.is_file() and read_json(said)["key"] != plan.key:
+        discard(folder)  # a training of other code or inputs, which would pass for this one and not be repeated
     state, line, started = "failed", "", time.time()
     record = {"step": step.name, "notebook": step.notebook.name, "parameters": step.parameters, "key": plan.key,
               "parts": plan.parts, "started": started}  # fmt: skip
-    write_json(folder / "step.json", record | {"status": "running", "seconds": 0, "error": ""})
+    write_json(said, record | {"status": "running", "seconds": 0, "error": ""})
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin at barriers starve a machine that is shared
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     try:
-        papermill.execute_notebook(
+        contextvars.Context().run(  # an event loop of its own, when several steps share a process
+            papermill.execute_notebook,
             str(step.notebook),
             str(folder / "notebook.ipynb"),
             parameters=step.parameters,
@@ -222,12 +227,14 @@ def run_step(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, st
     except papermill.PapermillExecutionError as error:
         line = f"{error.ename}: {error.evalue}".partition("\n")[0]
         state = "stopped" if STOPPED in line else "failed"
+    except Exception as error:  # the kernel died, perhaps for want of memory: no reason to stop the other steps
+        line = f"{type(error).__name__}: {error}".partition("\n")[0]
     except KeyboardInterrupt:
         state = "interrupted"
         raise
     finally:
         seconds = round(time.time() - started, 1)
-        write_json(folder / "step.json", record | {"status": state, "seconds": seconds, "error": line})
+        write_json(said, record | {"status": state, "seconds": seconds, "error": line})
     return state, seconds, line
 
 

@@ -9,6 +9,7 @@ import ast
 import difflib
 import graphlib
 import itertools
+import math
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -88,9 +89,12 @@ def _expand(entry: dict, folder: Path, groups: dict, path: Path) -> Iterator[Ste
             raise InputError(f"study {path.name}: a step has no {key}")
     notebook = NOTEBOOKS / f"{entry['notebook']}.ipynb"
     matrix = entry.get("matrix", {})
+    for key, values in matrix.items():
+        if not isinstance(values, list):
+            raise InputError(f"study {path.name}, step {entry['id']}: {key} in matrix is {values!r}, it must be a list")
     for values in itertools.product(*matrix.values()):
         chosen = dict(zip(matrix, values, strict=True))
-        name = entry.get("name", "-".join([entry["id"], *("{" + key + "}" for key in matrix)])).format(**chosen)
+        name = _step_name(entry, chosen, path)
         given, needs = {}, []
         for key, value in (entry.get("parameters", {}) | chosen).items():
             given[key] = _resolve(value, folder, groups, needs, name)
@@ -99,6 +103,17 @@ def _expand(entry: dict, folder: Path, groups: dict, path: Path) -> Iterator[Ste
             given["folder"] = str(folder / "steps" / name)
         checked = check_parameters(given, known, f"step {name} ({notebook.name})")
         yield Step(name=name, notebook=notebook, parameters=checked, needs=tuple(dict.fromkeys(needs)))
+
+
+def _step_name(entry: dict, chosen: dict, path: Path) -> str:
+    template = entry.get("name", "-".join([entry["id"], *("{" + key + "}" for key in chosen)]))
+    try:
+        name = template.format(**chosen)
+    except (KeyError, IndexError, ValueError):
+        raise InputError(f"study {path.name}: name {template} may use {', '.join(chosen) or 'nothing'} in braces") from None
+    if not name or set("/{}") & set(name) or name.startswith("."):
+        raise InputError(f"study {path.name}: step name {name!r} cannot name a folder")
+    return name
 
 
 def _resolve(value: object, folder: Path, groups: dict, needs: list[str], step: str) -> object:
@@ -154,6 +169,8 @@ def inspect_parameters(notebook: Path) -> dict[str, tuple[str, object]]:
         raise InputError(f"notebook {notebook.stem} does not exist: choose from {known}")
     parameters = {}
     for name, said in papermill.inspect_notebook(str(notebook)).items():
+        if said["inferred_type_name"].removeprefix("list[").removesuffix("]") not in TYPES:
+            raise InputError(f"{notebook.name}: parameter {name} must have a type, one of {', '.join(TYPES)}, or a list of one")
         try:
             parameters[name] = said["inferred_type_name"], ast.literal_eval(said["default"])
         except (ValueError, SyntaxError):
@@ -181,5 +198,5 @@ def _fits(value: object, kind: str) -> bool:
     if kind.startswith("list["):
         return isinstance(value, list) and all(_fits(item, kind[5:-1]) for item in value)
     if kind == "float":
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return type(value) is TYPES.get(kind)
