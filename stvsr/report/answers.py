@@ -1,4 +1,4 @@
-"""What the run says: the headline, one sentence per arm, the points of the plane, and what it cannot say."""
+"""What the run says: the headline, one sentence per arm, and the points of the plane."""
 
 import math
 from dataclasses import dataclass
@@ -97,7 +97,8 @@ def answers(run: Run) -> list[Answer]:
         clauses: list[Clause] = []
         for role in (role for role in ROLES if roles.get(role) in by_metric):
             clauses.append(_clause(role, by_metric[roles[role]], again=bool(clauses) and clauses[-1].verdict == "not told apart"))
-        result.append(Answer(arm=vocabulary.arm(name), clauses=tuple(clauses), failure=failed.get(name, "")))
+        failure = "" if clauses else failed.get(name, "")  # another seed of the arm may have been measured
+        result.append(Answer(arm=vocabulary.arm(name), clauses=tuple(clauses), failure=failure))
     return result
 
 

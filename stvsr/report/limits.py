@@ -1,5 +1,6 @@
 """What a run cannot say, derived from its manifest, scores and steps."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from stvsr.report import vocabulary
 from stvsr.report.answers import failed_arms
 from stvsr.report.load import Run
 from stvsr.report.vocabulary import CONTROL, duration
+from stvsr.statistics import FEWEST_CLIPS
 
 VID4 = ("calendar", "city", "foliage", "walk")
 
@@ -48,10 +50,16 @@ def _limit_clips(run: Run) -> Iterator[Limit]:
             why=f"Every score comes from one clip ({clips[0]}, {frames.iloc[0]} frames). The intervals tell how scores vary"
             " between stretches of that clip, not between clips.",
         )
-    elif 1 < len(clips) < 10:
+    elif 1 < len(clips) < FEWEST_CLIPS:
+        yield Limit(
+            title="Whether it holds for other scenes",
+            why=f"{len(clips)} test clips are too few to speak for others: the intervals are about more frames of these clips."
+            " \u201cNot told apart\u201d does not mean \u201cequal\u201d.",
+        )
+    elif FEWEST_CLIPS <= len(clips) < 2 * FEWEST_CLIPS:
         yield Limit(
             title="Small differences between arms",
-            why=f"{len(clips)} test clips are few: intervals over so few scenes are wide and only roughly right, and"
+            why=f"{len(clips)} test clips are few: intervals over so few scenes are wide, and"
             " \u201cnot told apart\u201d does not mean \u201cequal\u201d.",
         )
 
@@ -102,9 +110,8 @@ def _limit_data(run: Run) -> Iterator[Limit]:
             title="How it does on clips it has not seen",
             why=f"The networks were trained on the very clip they are scored on ({', '.join(seen)}).",
         )
-    test = [str(clip.get("clip")) for clip in data if clip.get("split")]
-    films = {str(clip.get("clip")).rpartition("/")[0] for clip in data if not clip.get("split")} - {""}  # shots are called film/number
-    if shared := sorted(film for film in films if any(clip.startswith((f"{film}-", f"{film}/")) for clip in test)):
+    films = [{film for clip in data if bool(clip.get("split")) == tested and (film := _film(str(clip.get("clip"))))} for tested in (0, 1)]
+    if shared := sorted(films[0] & films[1]):
         yield Limit(
             title="How it does on film of another kind",
             why=f"Other shots of the same film were trained on ({', '.join(shared)}): the same camera, grain and compression.",
@@ -115,6 +122,12 @@ def _limit_data(run: Run) -> Iterator[Limit]:
             title="What happens on real low-resolution video",
             why=f"Input was made by one degradation ({kinds[0]}) without noise or compression. Cameras and streams degrade otherwise.",
         )
+
+
+def _film(clip: str) -> str:
+    """Return the film that a shot (`film-02` or `film/02`) is from, nothing for a clip that is no shot."""
+    shot = re.fullmatch(r"(.+)[-/]\d+", clip)
+    return shot[1] if shot else ""
 
 
 def _limit_rest(run: Run) -> Iterator[Limit]:
