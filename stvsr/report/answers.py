@@ -54,20 +54,27 @@ def headline_metrics(metrics: pd.DataFrame) -> tuple[str, dict[str, str]]:
 
 
 def plane(run: Run) -> pd.DataFrame:
-    """Return the points of the perception-distortion plane, empty when fidelity or perception was not measured."""
+    """Return the points of the perception-distortion plane, empty when fidelity or perception was not measured.
+
+    Bars of trained arms are the intervals of their paired differences from the control, drawn around the arm: clips and frames
+    differ far more than arms do, so an interval of the plain mean would say nothing of how arms compare.
+    """
     protocol, roles = headline_metrics(run.metrics)
     if not {"fidelity", "perception"} <= set(roles):
         return pd.DataFrame()
     means = run.summary[run.summary["protocol"] == protocol].set_index(["arm", "metric"])
+    paired = run.comparisons
+    paired = paired[paired["protocol"] == protocol].set_index(["arm", "metric"]) if len(paired) else pd.DataFrame()
     rows = []
     for name in run.arms:
         shown = vocabulary.arm(name)
         row: dict = {"label": "" if shown.kind == "ladder" else shown.label, "kind": shown.kind}  # rungs have a figure of their own
         for role, column in (("fidelity", "fidelity"), ("perception", "perception"), ("time", "temporal")):
-            found = means.loc[(name, roles[role])] if role in roles and (name, roles[role]) in means.index else None
-            row[column] = math.nan if found is None else float(found["mean"])
-            row[f"{column}_low"] = math.nan if found is None else float(found["low"])
-            row[f"{column}_high"] = math.nan if found is None else float(found["high"])
+            key = (name, roles.get(role))
+            row[column] = float(means.loc[key]["mean"]) if key in means.index else math.nan
+            spread = paired.loc[key] if key in paired.index and shown.kind != "peer" else None
+            for end in ("low", "high"):
+                row[f"{column}_{end}"] = math.nan if spread is None else row[column] + float(spread[end] - spread["difference"])
         rows.append(row)
     points = pd.DataFrame(rows)
     finite = points[["fidelity", "perception"]].map(math.isfinite).all(axis=1) if len(points) else []
