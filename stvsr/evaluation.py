@@ -6,7 +6,7 @@ In the step's folder: `outputs/METHOD/CLIP/000.png` (with `truth` and `bicubic`)
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class EvaluationConfig:
         for entry in self.generators:
             name, equals, weights = entry.partition("=")
             name, weights = (name, weights) if equals else (Path(entry).stem, entry)
-            if name in (*methods, TRUTH) or "/" in name or name.startswith("."):
+            if name in (*methods, TRUTH, "") or "/" in name or name.startswith("."):
                 raise InputError(f"method {name} is named twice or cannot name a folder: write name=weights, each name once")
             methods[name] = weights
         return methods
@@ -74,16 +74,20 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
     """Write truth and degraded frames of every clip, 8-bit PNG; return the clips' names.
 
     Raises:
-        InputError: no clip is left, or one is shorter than the protocols need.
+        InputError: no clip is left, or one is shorter than the protocols need, or weights cannot be read.
     """
+    for weights in config.methods.values():
+        if weights != "bicubic":
+            load_generator(weights)
     clips = datasets.load_clips(config.data, config.split)
     clips = datasets.select_clips(clips, config.clips) if config.clips else clips
     least = max((find_protocol(protocol).least_frames for protocol in config.protocols), default=1)
+    for clip in clips:
+        if len(clip) < least:
+            raise InputError(f"clip {clip.name} has {len(clip)} frames, the protocols need {least}: drop the clip")
     entries = []
     for clip in tqdm(clips, desc="clips", unit="clip", mininterval=5):
         count = min(len(clip), config.frames or len(clip))
-        if count < least:
-            raise InputError(f"clip {clip.name} has {count} frames, the protocols need {least}: drop the clip")
         name = clip.name.replace("/", "-")
         frames = crop_to_multiple(clip.frames(range(count)), SCALE)
         entry = {"clip": name, "source": clip.source.name, "sha256": clip.fingerprint(), "frames": count, "split": config.split,
@@ -116,20 +120,20 @@ def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> N
 def score(config: EvaluationConfig, folder: Path, clips: list[str]) -> pd.DataFrame:
     """Measure all outputs under every protocol; write and return `metrics.csv`, one row per value."""
     outputs, device = folder / "outputs", str(pick_device(config.device))
-    for stale in outputs.iterdir():  # of an earlier run of this folder with other methods or clips
-        if stale.name not in (*config.methods, TRUTH):
-            shutil.rmtree(stale)
-        else:
-            for clip in set(os.listdir(stale)) - set(clips):
-                shutil.rmtree(stale / clip)
+    _keep_only(outputs, (*config.methods, TRUTH))  # an earlier run of this folder had other methods or clips
+    for part in (*outputs.iterdir(), folder / "lr"):
+        _keep_only(part, clips)
     methods = {name: outputs / name for name in config.methods}
-    tables = [
-        evaluate(methods, outputs / TRUTH, protocol, degradation=config.degradation, device=device)
-        for protocol in config.protocols
-    ]
+    tables = [evaluate(methods, outputs / TRUTH, protocol, degradation=config.degradation, device=device) for protocol in config.protocols]
     metrics = pd.concat(tables, ignore_index=True)
     write_csv(folder / "metrics.csv", metrics)
     return metrics
+
+
+def _keep_only(folder: Path, names: Iterable[str]) -> None:
+    for name in set(os.listdir(folder)) - set(names):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def summarise(config: EvaluationConfig, folder: Path, metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

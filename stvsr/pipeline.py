@@ -9,6 +9,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -198,14 +199,30 @@ def _threads(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
 
 
+PRESENTATION = ("stvsr.figures", "stvsr.figure_style", "stvsr.pictures")  # show results and make none
+
+
+def _discard_stale(folder: Path, before: dict, now: dict) -> None:
+    """Take away what other code or inputs left in a step's folder: a notebook keeps what looks like its own result."""
+
+    def code(parts: dict) -> dict:
+        return {name: key for name, key in parts["modules"].items() if name not in PRESENTATION}
+
+    if code(before) != code(now):
+        shutil.rmtree(folder)
+        folder.mkdir()
+    elif any(before[part] != now[part] for part in ("parameters", "inputs", "upstream")):
+        discard(folder)  # outputs of single methods carry a note of what they were made from, and may stay
+
+
 def run_step(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, str]:
     """Execute one notebook; return (state, seconds, error line). The executed notebook stays, with its traceback if any."""
     step = plan.step
     folder = out / "steps" / step.name
     folder.mkdir(parents=True, exist_ok=True)
     said = folder / "step.json"
-    if said.is_file() and read_json(said)["key"] != plan.key:
-        discard(folder)  # a training of other code or inputs, which would pass for this one and not be repeated
+    if said.is_file():
+        _discard_stale(folder, read_json(said)["parts"], plan.parts)
     state, line, started = "failed", "", time.time()
     record = {"step": step.name, "notebook": step.notebook.name, "parameters": step.parameters, "key": plan.key,
               "parts": plan.parts, "started": started}  # fmt: skip

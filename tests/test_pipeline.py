@@ -483,20 +483,30 @@ def test_time_that_runs_out_is_no_failure_and_the_command_goes_on_later(room, mo
     assert reasons()["first"] == (True, "stopped last time")
 
 
+CHANGES = [
+    ({}, True),
+    ({"cells": "other figures"}, True),
+    ({"modules": {"stvsr.figures": "other"}}, True),
+    ({"modules": {"stvsr.losses": "other"}}, False),
+    ({"inputs": {"clip.mp4": "other"}}, False),
+    ({"upstream": {"pretrain": "other"}}, False),
+    ({"parameters": {"steps": 1}}, False),
+]
+
+
 def test_results_of_other_code_are_taken_away_and_a_stopped_training_is_kept(room, monkeypatch):
     """`launch` would take finished weights of an older start or older code for its own."""
     two(room)
     monkeypatch.setattr(pipeline.papermill, "execute_notebook", lambda *given, **named: None)
     plan = make_plans(load_study("s"))["first"]
     folder = load_study("s").out / "steps" / "first"
-    left = ("checkpoint.safetensors", "config.json", "generator.safetensors", "log.jsonl")
-    for same in (True, False):
-        record = {"key": plan.key if same else "of other code", "parts": {}, "status": "stopped"}
-        write_json(folder / "step.json", record)
+    left = ("checkpoint.safetensors", "config.json", "generator.safetensors", "log.jsonl", "outputs")
+    for change, kept in CHANGES:
+        write_json(folder / "step.json", {"key": "", "parts": plan.parts | change, "status": "stopped"})
         for name in left:
             (folder / name).write_text("{}")
         assert run_step(plan, load_study("s").out)[0] == "done"
-        assert [(folder / name).exists() for name in left] == [same] * 4
+        assert [(folder / name).exists() for name in left] == [kept] * 4 + [kept or "modules" not in change]
 
 
 MEET = """
