@@ -34,7 +34,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
 def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 (torch raises a dozen types for files that are no checkpoint)
+    except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"checkpoint {path} cannot be read as plain tensors, save its state_dict anew: {reason}") from None
 
