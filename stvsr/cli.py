@@ -20,16 +20,18 @@ def main(arguments: list[str] | None = None) -> int:
         add(commands)
     parsed = parser.parse_args(arguments)
     try:
-        return parsed.run(parsed) or 0
+        status = parsed.run(parsed) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader, `head` perhaps, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (InputError, OSError) as error:
         print(f"stvsr: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stvsr: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:
@@ -152,9 +154,7 @@ def _upscale(parsed: argparse.Namespace) -> int:
             audio=not parsed.no_audio,
             fps=parsed.fps,
             overwrite=parsed.overwrite,
-            inference=InferenceConfig(
-                tile=parsed.tile, tile_overlap=parsed.tile_overlap, window=parsed.window, window_overlap=shared
-            ),
+            inference=InferenceConfig(tile=parsed.tile, tile_overlap=parsed.tile_overlap, window=parsed.window, window_overlap=shared),
         )
     )
     print(f"{done.frames} frames in {done.path}")

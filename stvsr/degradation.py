@@ -78,8 +78,10 @@ def degrade(frames: np.ndarray, mode: str, scale: int) -> np.ndarray:
 
 
 def crop_to_multiple(frames: np.ndarray, scale: int) -> np.ndarray:
-    """Cut the last rows and columns of (..., H, W, 3) so that H and W are multiples of `scale`."""
+    """Cut the last rows and columns of (..., H, W, 3) so that H and W are multiples of `scale`; InputError if none is left."""
     height, width = frames.shape[-3] // scale * scale, frames.shape[-2] // scale * scale
+    if not (height and width):
+        raise InputError(f"frames are {frames.shape[-2]}x{frames.shape[-3]}: too small to be divided by {scale}")
     return frames[..., :height, :width, :]
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -47,13 +48,15 @@ def imported_modules(cells: list[str]) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def _imports(source: str) -> Iterator[str]:
+@functools.lru_cache(maxsize=256)  # many steps share a module
+def _imports(source: str) -> tuple[str, ...]:
+    names = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def _module_file(name: str) -> Path | None:
@@ -65,6 +68,7 @@ def _module_file(name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
+@functools.lru_cache(maxsize=256)
 def _without_prose(source: str) -> str:
     """Return Python source without comments, docstrings and formatting."""
     tree = ast.parse(source)
