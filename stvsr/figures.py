@@ -75,8 +75,8 @@ def perception_distortion(
             vmin=shades.min(), vmax=shades.max(), marker=MARKERS[kind], edgecolors=INK, linewidths=0.9,
         )  # fmt: skip
     axes.set(xlabel=f"{fidelity}  (better \u2192)", ylabel=f"{perception}  (better \u2191)")
-    axes.invert_yaxis()
-    axes.margins(0.14)
+    axes.set_xlim(*_reach(points, "fidelity"))
+    axes.set_ylim(*_reach(points, "perception")[::-1])
     if has_time:
         bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=50, pad=0.02, label=f"colour: {temporal}  (\u2190 better)")
         bar.outline.set_visible(False)
@@ -92,6 +92,22 @@ def perception_distortion(
         f" Highest fidelity: {points.loc[points['fidelity'].idxmax(), 'label']}."
         f" Lowest {perception}: {points.loc[points['perception'].idxmin(), 'label']}.{best_time}",
     )
+
+
+def _reach(points: pd.DataFrame, name: str) -> tuple[float, float]:
+    """Return the limits of an axis: around the points, and around their intervals as far as those leave the points apart.
+
+    An interval much wider than all points together would press them into one; it leaves the frame instead.
+    """
+    low, high = points[name].min(), points[name].max()
+    spread = (high - low) or abs(high) * 0.05 or 1.0
+    ends = (
+        points[f"{name}_low"].min() if f"{name}_low" in points else low,
+        points[f"{name}_high"].max() if f"{name}_high" in points else high,
+    )
+    low = np.fmax(np.fmin(low, ends[0]), low - 0.3 * spread)
+    high = np.fmin(np.fmax(high, ends[1]), high + 0.3 * spread)
+    return low - 0.14 * spread, high + 0.14 * spread
 
 
 @styled

@@ -119,6 +119,15 @@ def test_labels_of_crowded_points_do_not_overlap(drawn):
         assert not any(box.overlaps(other) for other in boxes[:k])
 
 
+def test_intervals_wider_than_all_points_together_leave_the_frame():
+    points = plane_points().assign(fidelity_low=-1000.0, fidelity_high=1000.0)
+    low, high = figures.perception_distortion(points).axes[0].get_xlim()
+    assert low < points["fidelity"].min() < points["fidelity"].max() < high
+    assert high - low < 2 * np.ptp(points["fidelity"])
+    alone = figures.perception_distortion(points[:1]).axes[0]
+    assert alone.get_xlim()[0] < points["fidelity"][0] < alone.get_xlim()[1]
+
+
 def test_lines_differ_by_more_than_colour():
     looks = [figure_style.line_look(place) for place in range(16)]
     assert len(set(looks)) == 16

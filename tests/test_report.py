@@ -103,6 +103,17 @@ def test_headline_counts_verdicts(full):
     assert answers.headline(run).endswith("None of them is told from the control in this run.")
 
 
+def test_plane_draws_the_intervals_of_paired_differences(full):
+    run = load_run(full)
+    points = answers.plane(run).set_index("label")
+    gap = run.comparisons.query("protocol == 'tecogan' and metric == 'lpips' and arm == 'recurrent-d'").iloc[0]
+    arm = points.loc["recurrent D"]
+    assert arm["perception_high"] - arm["perception_low"] == pytest.approx(gap["high"] - gap["low"])
+    assert arm["perception_low"] < arm["perception"] < arm["perception_high"]
+    assert np.isnan(points.loc["pixel control", "perception_low"])
+    assert np.isnan(points.loc["bicubic", "perception_low"])
+
+
 def test_failures_are_shown_as_failures(page):
     assert "1 of 7 steps failed" in page.select_one(".banner").text
     assert "loss is NaN at step 40" in page.select_one("ul.answers").text

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from stvsr.bootstrap import FEWEST_CLIPS
 from stvsr.report import vocabulary
 from stvsr.report.answers import failed_arms
 from stvsr.report.load import Run
 from stvsr.report.vocabulary import CONTROL, duration
-from stvsr.statistics import FEWEST_CLIPS
 
 VID4 = ("calendar", "city", "foliage", "walk")
 
