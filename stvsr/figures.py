@@ -282,8 +282,11 @@ def _log_lines(lines: Mapping[str, pd.DataFrame], title: str, what: str, size: t
     if lines:
         axes.set_yscale("log")
         low, high = axes.get_ylim()
-        axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5)))
-        axes.yaxis.set_major_formatter("{x:g}")  # matplotlib's own writes powers as formulas
+        if high < 3 * low:  # an almost constant line: give the axis a factor of 3, or its ticks are noise
+            low, high = np.sqrt(low * high) / np.sqrt(3), np.sqrt(low * high) * np.sqrt(3)
+            axes.set_ylim(low, high)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 2, 5) if high > 10 * low else range(1, 10)))
+        axes.yaxis.set_major_formatter("{x:.3g}")  # matplotlib's own writes powers as formulas
         axes.yaxis.set_minor_formatter("")
     axes.margins(x=0.02)
     last = {label.replace("_", " "): values[values > 0] for label, line in lines.items() if len(values := line[label])}

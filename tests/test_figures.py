@@ -83,6 +83,14 @@ def test_a_gradient_that_never_arrives_is_said_in_words(drawn):
     assert "exactly 0" not in figures.alt(arriving)
 
 
+def test_an_almost_constant_line_has_round_ticks():
+    figure = figures.gradient_norms(training_log(gradient_pixel=np.where(np.arange(500) % 7, 0.00390682, 0.0039)))
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_ylim()
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels() if low <= label.get_position()[1] <= high]
+    assert shown == ["0.003", "0.004", "0.005", "0.006"]
+
+
 def test_style_does_not_leak_and_is_not_leaked_into():
     before = dict(matplotlib.rcParams)
     with matplotlib.rc_context({"axes.facecolor": "red", "font.size": 30}):
