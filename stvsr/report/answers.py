@@ -136,7 +136,20 @@ def headline(run: Run) -> str:
         return f"{_start(arms)} {who} told from the control in this run."
     parts = [_counted(role, found, arms) for role, found in verdicts.items() if len(found)]
     answer = ", ".join(parts[:-1]) + (", and " if len(parts) > 1 else "") + parts[-1]
-    return f"{_start(arms)} {answer[0].upper()}{answer[1:]}."
+    return f"{_start(arms)} {answer[0].upper()}{answer[1:]}.{_caveat(run, protocol, roles)}"
+
+
+def _caveat(run: Run, protocol: str, roles: dict[str, str]) -> str:
+    """Return a sentence when the perceptual loss alone, without a discriminator, looks as much closer to the truth."""
+    rows = run.comparisons
+    rows = rows[(rows["protocol"] == protocol) & (rows["metric"] == roles.get("perception")) & (rows["verdict"] == "better")]
+    alone, judged = rows[rows["arm"] == "perceptual"], rows[rows["arm"].isin(vocabulary.TIME_AWARE)]
+    if alone.empty or judged.empty:
+        return ""
+    overlap = (judged["low"] <= alone["high"].item()) & (judged["high"] >= alone["low"].item())
+    if not overlap.all():
+        return ""
+    return " The perceptual loss without any discriminator does as well: this run does not show that the discriminator is the reason."
 
 
 # role: the verdict that is counted, then one, many and none of them
