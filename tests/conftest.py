@@ -1,6 +1,7 @@
 """For all tests: one thread, one cache of decoded clips for the whole session, no time limit left by a caller."""
 
 import os
+import signal
 
 import pytest
 import torch
@@ -17,4 +18,7 @@ def session(tmp_path_factory):
             patch.delenv(name, raising=False)
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [os.path.dirname(__file__), os.environ.get("PYTHONPATH")])))
         torch.set_num_threads(1)
+        # a shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         yield
+        signal.signal(signal.SIGINT, before)
