@@ -101,8 +101,8 @@ def _follow(child: subprocess.Popen, config: object) -> str:
             for line in child.stdout:
                 if line.startswith("progress "):
                     _, step, text = line.rstrip().split(" ", 2)
-                    bar.n = int(step)
-                    bar.set_postfix_str(text)
+                    bar.set_postfix_str(text, refresh=False)
+                    bar.update(int(step) - bar.n)
                 elif line.startswith("stvsr: "):
                     own = line.removeprefix("stvsr: ").strip()
                 elif line.strip():
