@@ -72,7 +72,7 @@ def discriminator_step(game: Game, outputs: list[Tensor], batch: Batch, noise: t
     if not arm.accumulating:
         optimizer.zero_grad(set_to_none=True)
     truth, fake = batch["truth"], outputs[0].detach()
-    real_view = [part.requires_grad_(arm.r1 > 0) for part in view(truth, batch, arm)]
+    real_view = [part.detach().requires_grad_(arm.r1 > 0) for part in view(truth, batch, arm)]  # the batch itself stays as it is
     labels = losses.SOFT_LABELS if arm.soft_labels else losses.HARD_LABELS
     with own.autocast():
         real_scores = discriminator(*real_view)
