@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from stvsr import models
 from stvsr.errors import InputError
-from stvsr.models import PRESETS, build_generator, infer_config, load_generator, save_generator, shipped_weights
-from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig
+from stvsr.models import PRESETS, build_generator, differences, infer_config, load_generator, save_generator, shipped_weights
+from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig, load_basicvsr
 from stvsr.models.checkpoints import load_state, read_state
 from stvsr.models.rbpn import RBPN, RBPNConfig
 from stvsr.runs import load_tensors, save_tensors
@@ -218,3 +218,62 @@ def test_the_description_is_inside_the_file(tmp_path):
     assert meta["model"] == "rbpn"
     assert meta["config"]["base_filter"] == 6
     assert meta["licence"] == "Apache-2.0"
+
+
+# ---- differences from published weights
+
+
+def moved(network: torch.nn.Module, by: float) -> torch.nn.Module:
+    """Move every weight of some layers by up to `by` of its layer's spread, as a fine-tuning does."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if not name.startswith("spynet"):
+                parameter.add_(by * parameter.std().nan_to_num(1.0) * torch.randn_like(parameter))
+    return network
+
+
+def test_differences_from_published_weights_are_small_and_nearly_exact(tmp_path):
+    published, tuned = load_basicvsr("basicvsr-bi"), moved(load_basicvsr("basicvsr-bi"), 0.02)
+    save_generator(tmp_path / "whole.safetensors", tuned, dtype=torch.float16)
+    save_generator(tmp_path / "tuned.safetensors", tuned, base="basicvsr-bi", arm="modern")
+    assert (tmp_path / "tuned.safetensors").stat().st_size < 0.45 * (tmp_path / "whole.safetensors").stat().st_size
+    loaded, meta = load_generator(tmp_path / "tuned.safetensors")
+    assert (meta["base"], meta["arm"]) == ("basicvsr-bi", "modern")
+    assert torch.equal(loaded.spynet.state_dict()["mean"], published.spynet.state_dict()["mean"])
+    clip = torch.rand(1, 2, 3, 64, 64)
+    with torch.no_grad():
+        wanted, found, before = (network(clip) for network in (tuned, loaded, published))
+    assert (wanted - before).abs().mean() > 20 * (wanted - found).abs().mean()
+    assert (wanted - found).abs().max() < 1 / 255
+
+
+def test_rounding_of_a_difference_is_at_most_half_a_level_of_its_row():
+    base = {"w": torch.zeros(2, 3), "b": torch.zeros(3), "same": torch.ones(2)}
+    state = {"w": torch.tensor([[1.0, -0.5, 0.3], [0.0, 0.0, 0.0]]), "b": torch.tensor([0.1, 0.2, -0.4]), "same": torch.ones(2)}
+    packed = differences.pack(state, base)
+    assert set(packed) == {"w", "w/scale", "b", "b/scale"}
+    assert packed["w"].dtype == torch.int8
+    again = differences.unpack(packed, base, "x")
+    assert torch.equal(again["same"], state["same"])
+    assert torch.equal(again["w"][1], state["w"][1])
+    assert (again["w"] - state["w"]).abs().max() <= 1 / 254 + 1e-6
+    assert (again["b"] - state["b"]).abs().max() <= 0.4 / 254 + 1e-6
+
+
+@pytest.mark.parametrize("change", ["shape", "name", "scale", "base"])
+def test_differences_that_fit_nothing_are_refused(tmp_path, change):
+    tuned = moved(load_basicvsr("basicvsr-bi"), 0.02)
+    save_generator(tmp_path / "tuned.safetensors", tuned, base="basicvsr-bi")
+    tensors, meta = load_tensors(tmp_path / "tuned.safetensors")
+    if change == "shape":
+        tensors["conv_last.weight"] = tensors["conv_last.weight"][:, :1]
+    elif change == "name":
+        tensors["conv_first.weight"] = tensors["conv_last.weight"].clone()
+    elif change == "scale":
+        del tensors["conv_last.weight/scale"]
+    else:
+        meta["base"] = "../elsewhere"
+    save_tensors(tmp_path / "tuned.safetensors", tensors, meta)
+    with pytest.raises(InputError, match="unknown" if change == "base" else "does not fit the weights"):
+        load_generator(tmp_path / "tuned.safetensors")

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from stvsr import assets
 from stvsr.errors import InputError
+from stvsr.models.basicvsr import WEIGHTS as PUBLISHED
 from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig, load_basicvsr
 from stvsr.models.checkpoints import load_state, read_state
+from stvsr.models.differences import pack, unpack
 from stvsr.models.rbpn import RBPN, RBPNConfig
 from stvsr.runs import load_tensors, save_tensors
 
@@ -51,11 +53,17 @@ def generate(generator: nn.Module, lr: Tensor, flows: Tensor | None, targets: in
     return generator(windows[:, middle], others, flows.flatten(0, 1)).unflatten(0, (batch, targets))
 
 
-def save_generator(path: Path, generator: nn.Module, *, dtype: torch.dtype | None = None, **meta: object) -> None:
-    """Write a generator's weights and configuration as one safetensors file; `meta` (JSON values) goes along."""
+def save_generator(path: Path, generator: nn.Module, *, dtype: torch.dtype | None = None, base: str = "", **meta: object) -> None:
+    """Write a generator's weights and configuration as one safetensors file; `meta` (JSON values) goes along.
+
+    `base`, `basicvsr-bi` or `basicvsr-bd`: write 8-bit differences from these weights instead (`models.differences`).
+    """
     state = {name: tensor.to(dtype) if dtype else tensor for name, tensor in generator.state_dict().items()}
     kind = "rbpn" if isinstance(generator, RBPN) else "basicvsr"
-    save_tensors(path, state, {"model": kind, "config": dataclasses.asdict(generator.config), **meta})
+    described = {"model": kind, "config": dataclasses.asdict(generator.config), **meta}
+    if base:
+        state, described["base"] = pack(state, load_basicvsr(base).state_dict()), base
+    save_tensors(path, state, described)
 
 
 def load_generator(name_or_path: str | Path) -> tuple[nn.Module, dict]:
@@ -68,14 +76,16 @@ def load_generator(name_or_path: str | Path) -> tuple[nn.Module, dict]:
         InputError: unknown name, missing file, or tensors that do not fit; never a silent start from random weights.
     """
     name = str(name_or_path)
-    if name in ("basicvsr-bi", "basicvsr-bd"):
+    if name in PUBLISHED:
         return load_basicvsr(name).eval(), {"model": "basicvsr", "name": name, "sha256": assets.ASSETS[name].sha256}
     path = WEIGHTS / f"{name}.safetensors" if name in shipped_weights() else Path(name)
     if not path.is_file():
-        known = ", ".join([*shipped_weights(), "basicvsr-bi", "basicvsr-bd"])
+        known = ", ".join([*shipped_weights(), *PUBLISHED])
         raise InputError(f"generator {name} is neither a file nor a known name: choose from {known}")
     state, meta = load_tensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    if meta.get("base"):
+        state = unpack(state, load_basicvsr(meta["base"]).state_dict(), path)
     generator = _empty_generator(state, meta, path)
     load_state(generator, state, f"checkpoint {path}")
     return generator.float().eval(), {**meta, "name": path.stem, "sha256": assets.digest(path)}
