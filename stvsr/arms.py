@@ -84,7 +84,7 @@ _triplet = Arm(
     says="discriminator sees three generated frames, raw and warped, beside their input",
 )
 _modern = dataclasses.replace(
-    _triplet, adversarial=5e-3, norm="spectral", kind="hinge", soft_labels=False, feature_matching=0.02, r1=1.0, ema=0.99,
+    _triplet, adversarial=0.03, kind="hinge", soft_labels=False, feature_matching=0.1, r1=0.1, ema=0.99,
     says="triplet with spectral norm, hinge loss, gradient penalty, feature matching and averaged weights",
 )  # fmt: skip
 
@@ -107,7 +107,9 @@ ARMS: dict[str, Arm] = {
         pixel=1.0, fidelity="squared", perceptual=0.006, vgg_layer="pool5", total_variation=2e-8, adversarial=1e-3,
         discriminator="single-frame", says="single-frame discriminator and four-fold loss of iSeeBetter (2020)",
     ),
-    "basicvsr-triplet": dataclasses.replace(_modern, generator="basicvsr", says="the modern arm on BasicVSR instead of RBPN"),
+    "basicvsr-triplet": dataclasses.replace(
+        _modern, adversarial=0.05, generator="basicvsr", says="the modern arm, adversarially stronger, on BasicVSR"
+    ),
 }  # fmt: skip
 
 

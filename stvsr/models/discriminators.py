@@ -171,8 +171,13 @@ class TripletDiscriminator(nn.Module):
 
     After TecoGAN's spatio-temporal discriminator (Chu et al., SIGGRAPH 2020): the frames as they are show their detail,
     the frames warped to the middle one show how they cohere, and the enlarged LR frames say what both should depict.
-    A mean over the logits of all places stands in for its dense layer, so that any size of image is taken.
+    It reads them as differences, enlarged: what was added to the LR frames, and what changes along the motion. That is the
+    same information, but true and generated frames differ in nothing else, and in plain RGB the difference is faint:
+    within a hundred steps the network learns next to nothing from that (benchmarks/discriminator.py). A mean over the
+    logits of all places stands in for TecoGAN's dense layer, so that any size of image is taken.
     """
+
+    CONTRAST = 4.0  # differences of natural frames, times this, are of the size of the frames themselves
 
     def __init__(self, config: DiscriminatorConfig | None = None):
         super().__init__()
@@ -184,7 +189,7 @@ class TripletDiscriminator(nn.Module):
             nn.Sequential(_conv(inputs, outputs, norm, kernel=4, stride=2), _norm(outputs, norm), nn.LeakyReLU(0.2))
             for inputs, outputs in itertools.pairwise(channels)
         )
-        self.last = _conv(4 * width, 1, norm, kernel=1, padding=0)
+        self.last = nn.Conv2d(4 * width, 1, 1)  # not normalised: it sets the scale of the scores
 
     def forward(self, frames: Tensor, warped: Tensor, conditions: Tensor) -> Tensor:
         """Return scores (B, 1), probability or logit as the config says.
@@ -202,11 +207,15 @@ class TripletDiscriminator(nn.Module):
 
     def features(self, frames: Tensor, warped: Tensor, conditions: Tensor) -> list[Tensor]:
         """Return the activations of the five layers, (B, C, h, w) from full size to H/16, for feature matching."""
-        x = torch.cat([part.flatten(1, 2) for part in (frames, warped, conditions)], dim=1)  # (B, 27, H, W)
-        activations = [F.leaky_relu(self.first(x), 0.2)]
+        activations = [F.leaky_relu(self.first(self.read(frames, warped, conditions)), 0.2)]
         for block in self.blocks:
             activations.append(block(activations[-1]))
         return activations
+
+    def read(self, frames: Tensor, warped: Tensor, conditions: Tensor) -> Tensor:
+        """Return what the first layer sees (B, 27, H, W): detail added to the LR frames, change along the motion, LR frames."""
+        detail, motion = self.CONTRAST * (frames - conditions), self.CONTRAST * (warped - frames[:, 1:2])
+        return torch.cat([detail, motion, conditions - 0.5], dim=1).flatten(1, 2)
 
     def judge(self, features: list[Tensor]) -> Tensor:
         """Return the raw scores (B, 1) that belong to `features`, when a step needs both from one pass."""
