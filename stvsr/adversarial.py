@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from stvsr import distributed, losses
 from stvsr.arms import Arm
 from stvsr.flow import warp
-from stvsr.training import Precision
+from stvsr.precision import Precision
 
 FIDELITY = {"l1": losses.pixel_loss, "charbonnier": losses.charbonnier_loss, "squared": losses.squared_loss}
 Batch = dict[str, Tensor]
@@ -97,9 +97,7 @@ def discriminator_step(game: Game, outputs: list[Tensor], batch: Batch, noise: t
     return {name: value.detach() for name, value in terms.items()}
 
 
-def generator_step(
-    game: Game, outputs: list[Tensor], batch: Batch, noise: torch.Generator, fade: float = 1.0
-) -> dict[str, Tensor]:
+def generator_step(game: Game, outputs: list[Tensor], batch: Batch, noise: torch.Generator, fade: float = 1.0) -> dict[str, Tensor]:
     """Train G (and the flow network) with D frozen; return its named losses and each term's gradient norm into G.
 
     Every term is differentiated up to G's output; the sum then passes G once. So each term's pull is known at no cost.
@@ -123,7 +121,7 @@ def generator_step(
         pulls = torch.autograd.grad(scaled, learned, allow_unused=True, retain_graph=True) if scaled.requires_grad else []
         into = [pull if pull is not None else torch.zeros_like(leaf) for pull, leaf in zip(pulls, leaves, strict=False)]
         gradients = [total + pull for total, pull in zip(gradients, into, strict=False)] if into else gradients
-        said |= {name: term.detach(), f"gradient_{name}": norm(into) / own.scaler.get_scale()}
+        said |= {name: term.detach(), f"gradient_{name}": own.applied(norm(into) / own.scaler.get_scale())}
         for parameter, pull in zip(learned[len(leaves) :], pulls[len(leaves) :], strict=False):
             if pull is not None:
                 parameter.grad = pull if parameter.grad is None else parameter.grad + pull
@@ -137,9 +135,7 @@ def generator_step(
     return said
 
 
-def generator_terms(
-    game: Game, leaves: list[Tensor], batch: Batch, noise: torch.Generator
-) -> dict[str, tuple[float, Tensor]]:
+def generator_terms(game: Game, leaves: list[Tensor], batch: Batch, noise: torch.Generator) -> dict[str, tuple[float, Tensor]]:
     """Return G's weighted terms by name, (weight, value): equations (1) to (4) and those of the stronger arms."""
     arm = game.arm
     output, truth = leaves[0], batch["hr"]
@@ -157,9 +153,7 @@ def generator_terms(
     return terms
 
 
-def adversarial_terms(
-    game: Game, judged: Tensor, batch: Batch, noise: torch.Generator
-) -> dict[str, tuple[float, Tensor]]:
+def adversarial_terms(game: Game, judged: Tensor, batch: Batch, noise: torch.Generator) -> dict[str, tuple[float, Tensor]]:
     """Return what D's opinion of G's frames adds: equations (3) and (4), and feature matching."""
     arm, network, labels = game.arm, game.players.discriminator, losses.SOFT_LABELS if game.arm.soft_labels else losses.HARD_LABELS
     chosen = {"kind": arm.kind, "labels": labels, "generator": noise}

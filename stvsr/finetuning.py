@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from stvsr import distributed
 from stvsr.adversarial import Batch, Game, Players, discriminator_step, generator_step
 from stvsr.arms import Arm, find_arm
+from stvsr.checkpointing import Checkpoint, Guard, Log, finish
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError
 from stvsr.launching import main
@@ -30,17 +31,13 @@ from stvsr.models.discriminators import (
 from stvsr.models.pwcnet import load_pwcnet
 from stvsr.models.spynet import load_spynet
 from stvsr.models.vgg import VGGFeatures
+from stvsr.precision import Precision
 from stvsr.runs import seed_everything, write_atomic
 from stvsr.training import (
-    Checkpoint,
     DataConfig,
-    Guard,
-    Log,
     OptimConfig,
-    Precision,
     batches,
     compare_images,
-    finish,
     learning_rate,
     open_dataset,
     sample_config,
@@ -113,7 +110,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
         players=players,
         discriminator=rank.wrap(players.discriminator) if players.discriminator else None,
         optimizers=(optimizers := build_optimizers(players, config)),
-        precision={name: Precision(optim, rank.device) for name in optimizers},
+        precision={name: Precision(optim.precision, rank.device) for name in optimizers},
         clip=optim.clip_gradient,
         discriminator_clip=config.discriminator_clip,
         flow_shrink=config.flow_shrink,
@@ -168,7 +165,10 @@ def build_players(arm: Arm, config: FinetuningConfig) -> Players:
         flow.requires_grad_(True)
     network = "vgg19" if config.vgg else "vgg16"
     vgg = VGGFeatures(arm.vgg_layer, network, config.vgg or None).eval() if arm.perceptual else None
-    return Players(start_generator(config.generator, config.start), build_discriminator(arm, config), flow, vgg)
+    generator = start_generator(config.generator, config.start)
+    if hasattr(generator, "spynet"):  # BasicVSR aligns by it: what makes frames look sharp must not bend its motion
+        generator.spynet.requires_grad_(False)
+    return Players(generator, build_discriminator(arm, config), flow, vgg)
 
 
 def build_discriminator(arm: Arm, config: FinetuningConfig) -> nn.Module | None:

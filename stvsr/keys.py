@@ -29,7 +29,7 @@ def key_parts(step: Step, upstream: dict[str, str]) -> dict:
         "cells": hash_of([_without_prose(cell) for cell in cells]),
         "parameters": step.parameters,
         "modules": {name: hash_of(_without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()},
-        "inputs": {value: stamp for value in _strings(step.parameters) if (stamp := _stamp(value, step.notebook.parent))},
+        "inputs": {value: stamp for value in _strings(step.parameters) if (stamp := _stamp(value, step.base))},
         "upstream": upstream,
     }
 

@@ -91,12 +91,13 @@ def make_plans(study: Study, only: str = "") -> dict[str, Plan]:
     plans: dict[str, Plan] = {}
     for step in study.steps.values():
         if step.name in wanted:
-            parts = key_parts(step, {name: plans[name].key for name in step.needs})
-            plans[step.name] = _plan(step, study.out, parts, any(plans[name].run for name in step.needs))
+            plans[step.name] = _plan_step(step, study.out, plans)
     return plans
 
 
-def _plan(step: Step, out: Path, parts: dict, upstream_runs: bool) -> Plan:
+def _plan_step(step: Step, out: Path, plans: dict[str, Plan]) -> Plan:
+    """Decide about one step; `plans` has those of the steps that it needs."""
+    parts = key_parts(step, {name: plans[name].key for name in step.needs})
     key = hash_of(parts)
     path = out / "steps" / step.name / "step.json"
     before = read_json(path) if path.is_file() else {}
@@ -106,7 +107,7 @@ def _plan(step: Step, out: Path, parts: dict, upstream_runs: bool) -> Plan:
         reason = f"{before['status']} last time"
     elif before["key"] != key:
         reason = _difference(before["parts"], parts)
-    elif upstream_runs:
+    elif any(plans[name].run for name in step.needs):
         reason = "a step it needs runs again"
     else:
         return Plan(step=step, run=False, reason="unchanged", key=key, parts=parts)
@@ -134,6 +135,7 @@ def run_plans(study: Study, plans: dict[str, Plan], jobs: int = 1, scheduler: st
     """Run what is to be run, each step as soon as what it needs is done; return the state of every step.
 
     States: done, unchanged, failed, stopped (time ran out, checkpoint saved), blocked (something it needs did not finish).
+    A step runs without optional needs that failed, as long as one is left; its plan in `plans` is replaced by that.
     """
     sorter = graphlib.TopologicalSorter({name: plan.step.needs for name, plan in plans.items()})
     sorter.prepare()
@@ -144,23 +146,33 @@ def run_plans(study: Study, plans: dict[str, Plan], jobs: int = 1, scheduler: st
         pending: dict[concurrent.futures.Future, str] = {}
         while sorter.is_active():
             for name in sorter.get_ready():
-                plan = plans[name]
-                if any(states[needed] not in ("done", "unchanged") for needed in plan.step.needs):
-                    states[name] = "blocked"
-                elif not plan.run:
-                    states[name] = "unchanged"
-                else:
-                    future = executor.submit(run_step, plan, study.out, threads=_threads(jobs))
-                    future.add_done_callback(lambda done, name=name: _tell(next(counted), todo, name, done))
-                    pending[future] = name
+                if state := _settle(name, plans, states, study.out):
+                    states[name] = state
+                    sorter.done(name)
                     continue
-                sorter.done(name)
+                future = executor.submit(run_step, plans[name], study.out, threads=_threads(jobs))
+                future.add_done_callback(lambda done, name=name: _tell(next(counted), todo, name, done))
+                pending[future] = name
             finished, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in finished:
                 name = pending.pop(future)
                 states[name] = future.result()[0]
                 sorter.done(name)
     return states
+
+
+def _settle(name: str, plans: dict[str, Plan], states: dict[str, str], out: Path) -> str:
+    """Return the state of a step that is not to run, now that all it needs has ended; empty when it is to run.
+
+    A step that can do without what failed gets a plan without it. What only stopped will go on, and is waited for.
+    """
+    step = plans[name].step
+    failed = {needed for needed in step.needs if states[needed] not in ("done", "unchanged")}
+    if failed:
+        if not failed < set(step.optional) or any(states[needed] == "stopped" for needed in failed):
+            return "blocked"
+        plans[name] = _plan_step(step.without(failed), out, plans)
+    return "" if plans[name].run else "unchanged"
 
 
 def _tell(number: int, todo: int, name: str, future: concurrent.futures.Future) -> None:
@@ -238,7 +250,7 @@ def run_step(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, st
             parameters=step.parameters,
             progress_bar=False,
             stderr_file=sys.stderr if sys.stderr.isatty() else None,
-            cwd=str(step.notebook.parent),
+            cwd=str(step.base),
         )
         state = "done"
     except papermill.PapermillExecutionError as error:

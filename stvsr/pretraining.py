@@ -14,20 +14,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stvsr import distributed, losses
+from stvsr.checkpointing import Checkpoint, Guard, Log, finish
 from stvsr.errors import InputError
 from stvsr.launching import main
 from stvsr.models import PRESETS, generate
+from stvsr.precision import Precision
 from stvsr.runs import pick_device, seed_everything
 from stvsr.training import (
-    Checkpoint,
     DataConfig,
-    Guard,
-    Log,
     OptimConfig,
-    Precision,
     batches,
     compare_images,
-    finish,
     learning_rate,
     open_dataset,
     sample_config,
@@ -73,7 +70,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     averaged = copy.deepcopy(generator).requires_grad_(False) if optim.ema else None
     optimizer = torch.optim.Adam(generator.parameters(), lr=optim.learning_rate, foreach=True)
     modules = {"generator": generator} | ({"ema": averaged} if averaged else {})
-    precision = Precision(optim, rank.device)
+    precision = Precision(optim.precision, rank.device)
     checkpoint = Checkpoint(folder, modules, {"generator": optimizer}, rank, {"generator": precision.scaler})
     start = checkpoint.load(config)
     sample = sample_config(generator, config.data)

@@ -2,7 +2,8 @@
 
 A study (TOML) has a title, a question and steps. A step names a notebook, its parameters, and optionally a `matrix` that
 repeats it. `step:ID/FILE` in a parameter is a file of an earlier step; `steps:ID` in a list stands for the generators of
-all repetitions of ID, as `name=path`.
+all repetitions of ID, as `name=path`, and those that fail are left out of the list. Relative paths are relative to where
+the command runs.
 """
 
 import ast
@@ -11,8 +12,8 @@ import graphlib
 import itertools
 import math
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import papermill
@@ -20,17 +21,33 @@ import papermill
 from stvsr.errors import InputError
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+GENERATOR = "generator.safetensors"  # what `steps:ID` refers to
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One notebook with its parameters. `needs`: names of the steps whose files it reads."""
+    """One notebook with its parameters.
+
+    needs: names of the steps whose files it reads. optional: those of them that it can do without, since `steps:ID` named
+    them. base: what relative paths in parameters are relative to.
+    """
 
     name: str
     notebook: Path
     parameters: dict
     needs: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    base: Path = field(default_factory=Path.cwd)
+
+    def without(self, missing: Collection[str]) -> "Step":
+        """Return the step with the results of some optional steps left out of its lists."""
+        gone = {f"{_method(name)}={Path(self.parameters['folder']).parent / name / GENERATOR}" for name in missing}
+        kept = {
+            name: [item for item in value if item not in gone] if isinstance(value, list) else value
+            for name, value in self.parameters.items()
+        }
+        return replace(self, parameters=kept, needs=tuple(name for name in self.needs if name not in missing))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,14 +112,15 @@ def _expand(entry: dict, folder: Path, groups: dict, path: Path) -> Iterator[Ste
     for values in itertools.product(*matrix.values()):
         chosen = dict(zip(matrix, values, strict=True))
         name = _step_name(entry, chosen, path)
-        given, needs = {}, []
+        given, needs, optional = {}, [], []
         for key, value in (entry.get("parameters", {}) | chosen).items():
-            given[key] = _resolve(value, folder, groups, needs, name)
+            given[key] = _resolve(value, folder, groups, needs, optional, name)
         known = inspect_parameters(notebook)
         if "folder" in known:
             given["folder"] = str(folder / "steps" / name)
         checked = check_parameters(given, known, f"step {name} ({notebook.name})")
-        yield Step(name=name, notebook=notebook, parameters=checked, needs=tuple(dict.fromkeys(needs)))
+        spared = tuple(dict.fromkeys(step for step in optional if step not in needs))
+        yield Step(name=name, notebook=notebook, parameters=checked, needs=(*dict.fromkeys(needs), *spared), optional=spared)
 
 
 def _step_name(entry: dict, chosen: dict, path: Path) -> str:
@@ -116,18 +134,18 @@ def _step_name(entry: dict, chosen: dict, path: Path) -> str:
     return name
 
 
-def _resolve(value: object, folder: Path, groups: dict, needs: list[str], step: str) -> object:
-    """Replace references to earlier steps by paths, noting the steps in `needs`."""
+def _resolve(value: object, folder: Path, groups: dict, needs: list[str], optional: list[str], step: str) -> object:
+    """Replace references to earlier steps by paths, noting the steps in `needs` or, those of `steps:ID`, in `optional`."""
     if isinstance(value, list):
-        resolved = [_resolve(item, folder, groups, needs, step) for item in value]
+        resolved = [_resolve(item, folder, groups, needs, optional, step) for item in value]
         return [part for item in resolved for part in (item if isinstance(item, list) else [item])]
     if not isinstance(value, str) or "step" not in value:
         return value
     prefix, mark, reference = value.partition("steps:")
     if mark and not prefix:
         names = _group(reference, groups, step)
-        needs.extend(names)
-        return [f"{_method(name)}={folder / 'steps' / name / 'generator.safetensors'}" for name in names]
+        optional.extend(names)
+        return [f"{_method(name)}={folder / 'steps' / name / GENERATOR}" for name in names]
     prefix, mark, reference = value.partition("step:")
     if not mark or (prefix and not prefix.endswith("=")):
         return value

@@ -1,16 +1,11 @@
-"""What every training shares: configuration, batches, schedule, precision, checkpoints, log, progress.
+"""What every training shares: configuration, data, batches, schedule, validation.
 
 The trainings themselves are `pretraining` (pixel loss) and `finetuning` (adversarial).
 """
 
-import contextlib
 import dataclasses
-import json
 import math
-import os
-import signal
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +15,15 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from stvsr import distributed
 from stvsr.datasets import ALL_SPLITS, SampleConfig, SeptupletDataset, load_clips, select_clips, shrink_clip, split_source
 from stvsr.degradation import bicubic_up, quantise, to_uint8
 from stvsr.errors import InputError
-from stvsr.models import PRESETS, build_generator, generate, load_generator, save_generator
-from stvsr.runs import as_json, load_tensors, read_log, save_tensors, write_json, write_text
+from stvsr.models import PRESETS, build_generator, generate, load_generator
+from stvsr.precision import PRECISIONS
+from stvsr.runs import read_log, write_json
 from stvsr.video import image_files, read_image
 
 SCHEDULES = ("constant", "cosine", "step")
@@ -71,7 +66,8 @@ class OptimConfig:
 
     steps, batch: of updates and of samples in each (over all processes). learning_rate: of Adam at its highest. schedule:
     constant, cosine (to 1% at the end) or step (a tenth after `decay_at` of the steps). warmup: steps. clip_gradient: norm, 0 for none.
-    ema: decay of the averaged weights that are saved, 0 for none. mixed_precision: on CUDA only. compile: torch.compile.
+    ema: decay of the averaged weights that are saved, 0 for none. precision: auto, full or bfloat16 (`precision.Precision`).
+    compile: torch.compile.
     log_every, save_every: steps. seed: of everything.
     """
 
@@ -83,7 +79,7 @@ class OptimConfig:
     warmup: int = 0
     clip_gradient: float = 0.0
     ema: float = 0.0
-    mixed_precision: bool = True
+    precision: str = "auto"
     compile: bool = False
     log_every: int = 10
     save_every: int = 500
@@ -97,6 +93,8 @@ class OptimConfig:
             raise InputError(f"learning_rate is {self.learning_rate}: it must be positive")
         if self.schedule not in SCHEDULES:
             raise InputError(f"schedule {self.schedule!r} is unknown: choose from {', '.join(SCHEDULES)}")
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision {self.precision!r} is unknown: choose from {', '.join(PRECISIONS)}")
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}: a decay in [0, 1), 0 for none")
         if self.log_every < 1 or self.save_every < 1:
@@ -247,6 +245,11 @@ def validation_images(checkpoint: Path, data: DataConfig, count: int = 2) -> dic
     return compare_images(generator, validation_batch(data, sample_config(generator, data), count), count)
 
 
+def logged(folder: Path) -> pd.DataFrame:
+    """Return what a training wrote to `log.jsonl`: a row per logged step, a column per term."""
+    return pd.DataFrame(read_log(Path(folder) / "log.jsonl"))
+
+
 def validation_log(log: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the validation PSNR (dB) of generator and bicubic over the steps: a table (`step`, `psnr`) each."""
     there = log.dropna(subset=["validation_psnr"]) if "validation_psnr" in log else log.iloc[:0].assign(validation_psnr=[])
@@ -259,167 +262,3 @@ def saved_crops(folder: Path, most: int = 4) -> dict[str, np.ndarray]:
     files = image_files(Path(folder))
     chosen = sorted({round(i * (len(files) - 1) / max(most - 1, 1)) for i in range(most)})
     return {f"step {int(files[i].stem.rpartition('-')[2])}": read_image(files[i]) for i in chosen}
-
-
-class Precision:
-    """Automatic mixed precision on CUDA: bfloat16 where the GPU has it, float16 with a loss scaler elsewhere."""
-
-    def __init__(self, optim: OptimConfig, device: torch.device):
-        self.device, self.enabled = device, optim.mixed_precision and device.type == "cuda"
-        half = self.enabled and not torch.cuda.is_bf16_supported()
-        self.dtype = torch.float16 if half else torch.bfloat16
-        self.scaler = torch.amp.GradScaler(device.type, enabled=half)
-
-    def autocast(self) -> contextlib.AbstractContextManager:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.enabled)
-
-    def update(self, loss: Tensor, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
-        """Zero, back-propagate, clip and step; return the gradient's norm before clipping."""
-        optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
-        return self.step(optimizer, clip)
-
-    def step(self, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
-        """Clip the gradients that are there, and step; return their norm before clipping."""
-        self.scaler.unscale_(optimizer)
-        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(parameters, clip or math.inf)
-        self.scaler.step(optimizer)
-        self.scaler.update()
-        return norm
-
-
-class Checkpoint:
-    """Everything a training needs to go on exactly: weights, optimiser states, scalers, step; one atomic file.
-
-    `carried` names modules whose gradients are not zeroed between steps, so that they are a part of the state.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        modules: dict[str, nn.Module],
-        optimizers: dict,
-        rank: distributed.Rank,
-        scalers: dict | None = None,
-        carried: tuple[str, ...] = (),
-    ):
-        self.carried = carried
-        self.folder, self.path = Path(folder), Path(folder) / "checkpoint.safetensors"
-        self.modules, self.optimizers, self.rank, self.scalers = modules, optimizers, rank, scalers or {}
-
-    def save(self, step: int, config: object) -> None:
-        if self.rank.index:
-            return
-        tensors = {f"module/{name}/{key}": value for name, module in self.modules.items() for key, value in module.state_dict().items()}
-        for name, optimizer in self.optimizers.items():
-            for index, state in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
-        for name in self.carried:
-            learned = self.modules[name].named_parameters()
-            tensors |= {f"gradient/{name}/{key}": value.grad for key, value in learned if value.grad is not None}
-        scalers = {name: scaler.state_dict() for name, scaler in self.scalers.items()}
-        save_tensors(self.path, tensors, {"step": step, "config": as_json(config), "scalers": scalers})
-
-    def load(self, config: object) -> int:
-        """Restore the last state and return its step, 0 when there is none; InputError when it is of another config."""
-        if not self.path.is_file():
-            return 0
-        tensors, meta = load_tensors(self.path)
-        if meta.get("config") != as_json(config):
-            raise InputError(f"{self.path} was made with another configuration: choose another folder or delete it")
-        for name, module in self.modules.items():
-            prefix = f"module/{name}/"
-            module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(_optimizer_state(optimizer, name, tensors))
-        for name in self.carried:
-            for key, value in self.modules[name].named_parameters():
-                stored = tensors.get(f"gradient/{name}/{key}")
-                value.grad = None if stored is None else stored.to(value)
-        for name, scaler in self.scalers.items():
-            if meta["scalers"].get(name):  # empty for a scaler that is off
-                scaler.load_state_dict(meta["scalers"][name])
-        return meta["step"]
-
-
-def _optimizer_state(optimizer: torch.optim.Optimizer, name: str, tensors: dict[str, Tensor]) -> dict:
-    state: dict[int, dict] = {}
-    for key, value in tensors.items():
-        kind, owner, *rest = key.split("/")
-        if (kind, owner) == ("optimizer", name):
-            state.setdefault(int(rest[0]), {})[rest[1]] = value
-    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-
-
-class Log:
-    """JSON lines and TensorBoard, one entry every `log_every` steps; what came after the checkpoint is cut off."""
-
-    def __init__(self, folder: Path, start: int, rank: distributed.Rank):
-        self.path, self.active, self.began = Path(folder) / "log.jsonl", rank.index == 0, time.monotonic()
-        self.before = 0.0
-        if self.active:
-            kept = [entry for entry in read_log(self.path) if entry["step"] <= start] if self.path.exists() else []
-            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
-            self.before = kept[-1]["seconds"] if kept else 0.0
-            self.board = SummaryWriter(Path(folder) / "tensorboard", purge_step=start + 1)
-
-    def __enter__(self) -> "Log":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.active:
-            self.board.close()
-
-    def write(self, step: int, optim: OptimConfig, terms: dict[str, Tensor | float], *, saving: bool) -> None:
-        """Log named terms; a non-finite one stops the training with a message, before a checkpoint could keep it."""
-        due = step % optim.log_every == 0 or step in (1, optim.steps) or "validation_psnr" in terms
-        if not (self.active and (due or saving)):
-            return
-        values = {name: value.item() if isinstance(value, Tensor) else float(value) for name, value in terms.items()}
-        broken = [name for name, value in values.items() if not math.isfinite(value)]
-        if broken:
-            raise InputError(f"step {step}: {broken[0]} is {values[broken[0]]}: lower the learning rate, or clip the gradient")
-        if not due:
-            return
-        entry = {"step": step, "seconds": round(self.before + time.monotonic() - self.began, 3), **values}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-        for name, value in values.items():
-            self.board.add_scalar(name, value, step)
-        if not sys.stderr.isatty():
-            print(f"progress {step} " + " ".join(f"{name}={value:.4g}" for name, value in list(values.items())[:4]), flush=True)
-
-
-class Guard:
-    """Turn Ctrl-C, a termination signal or the end of the allotted time into one flag, so that a step is never cut.
-
-    The time is $STVSR_DEADLINE, seconds since the epoch, which `stvsr reproduce --minutes` sets for all its trainings.
-    """
-
-    def __init__(self, rank: distributed.Rank):
-        self.rank = rank
-        self.deadline = float(os.environ.get("STVSR_DEADLINE", "inf"))
-        self.interrupted = False
-
-    def __enter__(self) -> "Guard":
-        self.handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-
-    def _note(self, *_: object) -> None:
-        self.interrupted = True
-
-    def stop(self) -> bool:
-        """Return whether to stop after this step; every process asks once per step, and all get the same answer."""
-        return self.rank.any(self.interrupted or time.time() > self.deadline)
-
-
-def finish(checkpoint: Checkpoint, config: object, generator: nn.Module, meta: dict) -> None:
-    """Write the trained generator and take the larger training state away."""
-    if checkpoint.rank.index == 0:
-        save_generator(checkpoint.folder / "generator.safetensors", generator, **meta, training=as_json(config))
-        checkpoint.path.unlink(missing_ok=True)

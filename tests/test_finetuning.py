@@ -31,8 +31,9 @@ from stvsr.flow import warp
 from stvsr.models import load_generator, vgg
 from stvsr.models.basicvsr import BasicVSRConfig
 from stvsr.models.discriminators import SingleFrameDiscriminator
+from stvsr.precision import Precision
 from stvsr.runs import load_tensors, read_log, seed_everything
-from stvsr.training import Precision, open_dataset, sample_config
+from stvsr.training import open_dataset, sample_config
 
 ALONE = distributed.Rank(index=0, world=1, device=torch.device("cpu"))
 WITH_D = [name for name, arm in ARMS.items() if arm.discriminator != "none"]
@@ -68,7 +69,7 @@ def play(config: FinetuningConfig, arm: Arm | None = None) -> tuple[Game, dict]:
     seed_everything(config.optim.seed)
     players = build_players(arm, config)
     optimizers = build_optimizers(players, config)
-    precision = {name: Precision(config.optim, torch.device("cpu")) for name in optimizers}
+    precision = {name: Precision("auto", torch.device("cpu")) for name in optimizers}
     game = Game(arm=arm, players=players, discriminator=players.discriminator, optimizers=optimizers, precision=precision,
                 flow_shrink=config.flow_shrink)  # fmt: skip
     sample = dataclasses.replace(sample_config(players.generator, config.data, targets=3), hr_flow=True)

@@ -79,7 +79,7 @@ def test_code_cells_are_short_and_prose_stands_between(path: Path):
         assert not (before.cell_type == cell.cell_type == "code"), f"two code cells in a row: {cell.source}"
     for cell in content:
         if cell.cell_type == "code" and not is_parameters(cell):
-            assert len(cell.source.splitlines()) <= 20 if "import" in cell.source else len(cell.source.splitlines()) <= 15, cell.source
+            assert len(cell.source.splitlines()) <= 15, cell.source
 
 
 @named

@@ -332,8 +332,17 @@ def test_parameters_files_folders_and_earlier_steps_change_the_key(package, tmp_
 
 def test_relative_inputs_are_those_that_the_notebook_will_read(package, tmp_path, monkeypatch):
     (tmp_path / "clip.mp4").write_bytes(b"1")
-    monkeypatch.chdir("/")
+    monkeypatch.chdir(tmp_path)
     assert list(parts_of(package, data=["clip.mp4"])["inputs"]) == ["clip.mp4"]
+    monkeypatch.chdir("/")
+    assert not parts_of(package, data=["clip.mp4"])["inputs"]
+
+
+def test_a_notebook_runs_where_the_command_was_called(room):
+    notebook(room / "notebooks" / "where.ipynb", PARAMETERS, "from pathlib import Path\nPath(folder, 'cwd').write_text(str(Path.cwd()))")
+    study(room, '[[steps]]\nid = "where"\nnotebook = "where"\n')
+    assert reproduce("s") == 0
+    assert Path((room / "reports/s/steps/where/cwd").read_text()) == room.resolve()
 
 
 def test_shipped_weights_are_inputs(package, tmp_path, monkeypatch):
@@ -452,6 +461,65 @@ def test_a_failure_keeps_the_traceback_blocks_what_needs_it_and_lets_the_rest_go
     assert built == [out]  # a report of what there is
     assert read_json(out / "run.json")["steps"][0]["error"] == "ZeroDivisionError: division by zero"
     assert reasons()["first"] == (True, "failed last time")
+
+
+ARMS = """
+[[steps]]
+id = "arms"
+name = "{arm}-s0"
+notebook = "arm"
+matrix = {arm = ["a", "b", "c"]}
+[[steps]]
+id = "evaluate"
+notebook = "table"
+parameters = {generators = ["own=elsewhere", "steps:arms"]}
+[[steps]]
+id = "strict"
+notebook = "table"
+parameters = {generators = ["d=step:single/generator.safetensors", "steps:arms"]}
+"""
+SINGLE = '[[steps]]\nid = "single"\nnotebook = "arm"\nparameters = {arm = "d"}\n'
+
+
+def arms_and_table(room: Path, failing: str) -> None:
+    """Three arms and a fourth, some of which fail, a table of what is left, and one that insists on the fourth."""
+    work = f'from pathlib import Path\nassert arm not in "{failing}"\nPath(folder, "generator.safetensors").write_text(arm)'
+    notebook(room / "notebooks" / "arm.ipynb", 'folder: str = "."  # where\narm: str = "a"  # which\n', work)
+    table = 'from pathlib import Path\nPath(folder, "names.txt").write_text(" ".join(g.partition("=")[0] for g in generators))'
+    notebook(room / "notebooks" / "table.ipynb", 'folder: str = "."  # where\ngenerators: list[str] = []  # of a table\n', table)
+    study(room, SINGLE + ARMS)
+
+
+def test_an_arm_that_fails_is_left_out_and_the_others_are_scored(room, capsys):
+    names, strict = (room / "reports/s/steps" / step / "names.txt" for step in ("evaluate", "strict"))
+    arms_and_table(room, failing="b")
+    assert reproduce("s") == 1
+    assert names.read_text() == "own a@0 c@0"
+    assert strict.read_text() == "d a@0 c@0"
+    assert reproduce("s") == 1  # fails again: what is left is scored already
+    reasons = {step["name"]: step["reason"] for step in read_json(room / "reports/s/run.json")["steps"]}
+    assert reasons["b-s0"] == "failed last time"
+    assert reasons["evaluate"] == "unchanged"
+    arms_and_table(room, failing="none")  # mended
+    assert reproduce("s") == 0
+    assert names.read_text() == "own a@0 b@0 c@0"
+
+
+@pytest.mark.parametrize(("failing", "said"), [("abc", {"evaluate": False, "strict": False}), ("d", {"evaluate": True, "strict": False})])
+def test_nothing_is_scored_without_any_arm_or_without_a_single_step_that_is_named(room, failing, said):
+    arms_and_table(room, failing)
+    assert reproduce("s") == 1
+    assert {step: (room / "reports/s/steps" / step / "names.txt").exists() for step in said} == said
+
+
+def test_an_arm_that_only_stopped_is_waited_for(room):
+    arms_and_table(room, failing="none")
+    plans = make_plans(load_study("s"))
+    states = {"single": "done", "a-s0": "done", "b-s0": "stopped", "c-s0": "failed"}
+    assert pipeline._settle("evaluate", plans, states, room / "reports/s") == "blocked"
+    states["b-s0"] = "done"
+    assert pipeline._settle("evaluate", plans, states, room / "reports/s") == ""
+    assert plans["evaluate"].step.needs == ("a-s0", "b-s0")
 
 
 def test_a_kernel_that_dies_fails_its_step_only(room):

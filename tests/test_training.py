@@ -18,15 +18,17 @@ import tiny
 import torch
 
 from stvsr import distributed, launching, losses, pretraining, training
+from stvsr.checkpointing import Checkpoint, Guard, Log
 from stvsr.datasets import SampleConfig, load_clips, split_of
 from stvsr.degradation import bicubic_up, quantise
 from stvsr.errors import InputError
 from stvsr.finetuning import FinetuningConfig, finetune
 from stvsr.launching import from_json, launch
 from stvsr.models import build_generator, load_generator, save_generator
+from stvsr.precision import Precision
 from stvsr.pretraining import PretrainingConfig, pretrain
 from stvsr.runs import as_json, load_tensors, read_json, read_log, save_tensors
-from stvsr.training import Checkpoint, DataConfig, Log, Precision, learning_rate
+from stvsr.training import DataConfig, learning_rate
 
 ALONE = distributed.Rank(index=0, world=1, device=torch.device("cpu"))
 
@@ -214,7 +216,7 @@ def test_overfit_shows_its_progress_or_says_there_is_none(data):
 def test_the_gradient_is_clipped_and_its_norm_logged_before(data, tmp_path):
     weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer = torch.optim.SGD([weight], lr=1.0)
-    precision = Precision(tiny.optim(), torch.device("cpu"))
+    precision = Precision("auto", torch.device("cpu"))
     norm = precision.update((weight**2).sum() / 2, optimizer, 0.5)
     assert norm.item() == pytest.approx(5.0)
     assert torch.allclose(weight.detach(), torch.tensor([3.0 - 0.3, 4.0 - 0.4]), atol=1e-5)
@@ -364,7 +366,7 @@ def test_a_log_cuts_what_came_after_the_checkpoint(tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_noted_and_the_handlers_come_back(number):
     before = signal.getsignal(number)
-    with training.Guard(ALONE) as guard:
+    with Guard(ALONE) as guard:
         assert not guard.stop()
         os.kill(os.getpid(), number)
         assert guard.stop()
@@ -373,7 +375,7 @@ def test_a_signal_is_noted_and_the_handlers_come_back(number):
 
 def test_time_that_is_up_stops_a_run(monkeypatch):
     monkeypatch.setenv("STVSR_DEADLINE", str(time.time() + 0.05))
-    with training.Guard(ALONE) as guard:
+    with Guard(ALONE) as guard:
         assert not guard.stop()
         time.sleep(0.1)
         assert guard.stop()

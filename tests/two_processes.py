@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 from tiny import finetuning
 
-from stvsr import distributed, training
+from stvsr import distributed
 from stvsr import finetuning as loop
+from stvsr.runs import load_tensors
 
 
 def say(name: str, value: object) -> None:
@@ -44,7 +45,7 @@ def main(folder: Path, data: Path) -> None:
         os.environ["STVSR_DEADLINE"] = "1"
     finished = loop.finetune(finetuning(data, "recurrent-d", steps=50), folder / "stopped")
     say("finished", finished)
-    say("stopped at", training.load_tensors(folder / "stopped" / "checkpoint.safetensors")[1]["step"])
+    say("stopped at", load_tensors(folder / "stopped" / "checkpoint.safetensors")[1]["step"])
     distributed.leave()
 
 

@@ -1,0 +1,155 @@
+"""What lets a training be stopped at any step and go on: checkpoint, log, and a guard that never cuts a step."""
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from stvsr import distributed
+from stvsr.errors import InputError
+from stvsr.models import save_generator
+from stvsr.runs import as_json, load_tensors, read_log, save_tensors, write_text
+from stvsr.training import OptimConfig
+
+
+class Checkpoint:
+    """Everything a training needs to go on exactly: weights, optimiser states, scalers, step; one atomic file.
+
+    `carried` names modules whose gradients are not zeroed between steps, so that they are a part of the state.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        modules: dict[str, nn.Module],
+        optimizers: dict,
+        rank: distributed.Rank,
+        scalers: dict | None = None,
+        carried: tuple[str, ...] = (),
+    ):
+        self.carried = carried
+        self.folder, self.path = Path(folder), Path(folder) / "checkpoint.safetensors"
+        self.modules, self.optimizers, self.rank, self.scalers = modules, optimizers, rank, scalers or {}
+
+    def save(self, step: int, config: object) -> None:
+        if self.rank.index:
+            return
+        tensors = {f"module/{name}/{key}": value for name, module in self.modules.items() for key, value in module.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            for index, state in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer/{name}/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+        for name in self.carried:
+            learned = self.modules[name].named_parameters()
+            tensors |= {f"gradient/{name}/{key}": value.grad for key, value in learned if value.grad is not None}
+        scalers = {name: scaler.state_dict() for name, scaler in self.scalers.items()}
+        save_tensors(self.path, tensors, {"step": step, "config": as_json(config), "scalers": scalers})
+
+    def load(self, config: object) -> int:
+        """Restore the last state and return its step, 0 when there is none; InputError when it is of another config."""
+        if not self.path.is_file():
+            return 0
+        tensors, meta = load_tensors(self.path)
+        if meta.get("config") != as_json(config):
+            raise InputError(f"{self.path} was made with another configuration: choose another folder or delete it")
+        for name, module in self.modules.items():
+            prefix = f"module/{name}/"
+            module.load_state_dict({key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)})
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(_optimizer_state(optimizer, name, tensors))
+        for name in self.carried:
+            for key, value in self.modules[name].named_parameters():
+                stored = tensors.get(f"gradient/{name}/{key}")
+                value.grad = None if stored is None else stored.to(value)
+        for name, scaler in self.scalers.items():
+            if meta["scalers"].get(name):  # empty for a scaler that is off
+                scaler.load_state_dict(meta["scalers"][name])
+        return meta["step"]
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer, name: str, tensors: dict[str, Tensor]) -> dict:
+    state: dict[int, dict] = {}
+    for key, value in tensors.items():
+        kind, owner, *rest = key.split("/")
+        if (kind, owner) == ("optimizer", name):
+            state.setdefault(int(rest[0]), {})[rest[1]] = value
+    return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+class Log:
+    """JSON lines and TensorBoard, one entry every `log_every` steps; what came after the checkpoint is cut off."""
+
+    def __init__(self, folder: Path, start: int, rank: distributed.Rank):
+        self.path, self.active, self.began = Path(folder) / "log.jsonl", rank.index == 0, time.monotonic()
+        self.before = 0.0
+        if self.active:
+            kept = [entry for entry in read_log(self.path) if entry["step"] <= start] if self.path.exists() else []
+            write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
+            self.before = kept[-1]["seconds"] if kept else 0.0
+            self.board = SummaryWriter(Path(folder) / "tensorboard", purge_step=start + 1)
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.active:
+            self.board.close()
+
+    def write(self, step: int, optim: OptimConfig, terms: dict[str, Tensor | float], *, saving: bool) -> None:
+        """Log named terms; a non-finite one stops the training with a message, before a checkpoint could keep it."""
+        due = step % optim.log_every == 0 or step in (1, optim.steps) or "validation_psnr" in terms
+        if not (self.active and (due or saving)):
+            return
+        values = {name: value.item() if isinstance(value, Tensor) else float(value) for name, value in terms.items()}
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        if broken:
+            raise InputError(f"step {step}: {broken[0]} is {values[broken[0]]}: lower the learning rate, or clip the gradient")
+        if not due:
+            return
+        entry = {"step": step, "seconds": round(self.before + time.monotonic() - self.began, 3), **values}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+        if not sys.stderr.isatty():
+            print(f"progress {step} " + " ".join(f"{name}={value:.4g}" for name, value in list(values.items())[:4]), flush=True)
+
+
+class Guard:
+    """Turn Ctrl-C, a termination signal or the end of the allotted time into one flag, so that a step is never cut.
+
+    The time is $STVSR_DEADLINE, seconds since the epoch, which `stvsr reproduce --minutes` sets for all its trainings.
+    """
+
+    def __init__(self, rank: distributed.Rank):
+        self.rank = rank
+        self.deadline = float(os.environ.get("STVSR_DEADLINE", "inf"))
+        self.interrupted = False
+
+    def __enter__(self) -> "Guard":
+        self.handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, *_: object) -> None:
+        self.interrupted = True
+
+    def stop(self) -> bool:
+        """Return whether to stop after this step; every process asks once per step, and all get the same answer."""
+        return self.rank.any(self.interrupted or time.time() > self.deadline)
+
+
+def finish(checkpoint: Checkpoint, config: object, generator: nn.Module, meta: dict) -> None:
+    """Write the trained generator and take the larger training state away."""
+    if checkpoint.rank.index == 0:
+        save_generator(checkpoint.folder / "generator.safetensors", generator, **meta, training=as_json(config))
+        checkpoint.path.unlink(missing_ok=True)
