@@ -105,12 +105,12 @@ def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> N
     device, weights = pick_device(config.device), []
     for name, source in tqdm(config.methods.items(), desc="methods", unit="method", mininterval=5):
         upscaler = load_upscaler(source, device)
-        meta = {} if source == "bicubic" else load_generator(source)[1]
-        if meta:
-            weights.append({"name": name, "file": Path(source).name, "sha256": meta["sha256"], "licence": meta.get("licence", "")})
+        sha256, licence = upscaler.meta["sha256"], upscaler.meta.get("licence", "")
+        if sha256:
+            weights.append({"name": name, "file": Path(source).name, "sha256": sha256, "licence": licence})
         for clip in clips:
             lr = folder / "lr" / clip
-            stamp = f"{meta.get('sha256')} {(lr / STAMP).read_text()}"
+            stamp = f"{sha256} {(lr / STAMP).read_text()}"
             target = folder / "outputs" / name / clip
             if not _is_current(target, stamp):
                 _rewrite(target, upscaler(read_clip(lr)), stamp=stamp)

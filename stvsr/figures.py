@@ -35,7 +35,7 @@ from stvsr.figure_style import (
 )
 
 __all__ = [
-    "alt", "contact_sheet", "contact_sheets", "crops_grid", "defect_ladder", "describe", "differences", "discriminator_scores",
+    "alt", "contact_sheets", "crops_grid", "defect_ladder", "describe", "differences", "discriminator_scores",
     "error_maps",
     "flow_images", "gradient_norms", "image_row", "learning_curves", "loss_terms", "per_frame", "perception_distortion", "save", "show",
     "temporal_profiles",
@@ -396,12 +396,3 @@ def contact_sheets(windows: Sequence[np.ndarray]) -> Figure:
 def _places(length: int) -> list[str]:
     middle = length // 2
     return ["target t" if k == middle else f"t{k - middle:+d}".replace("-", "\u2212") for k in range(length)]
-
-
-@styled
-def contact_sheet(septuplet: np.ndarray, *, title: str = "") -> Figure:
-    """Show the frames of a window (T, H, W, 3) in a row, the target in the middle marked by its title."""
-    figure = _image_grid([dict(zip(_places(len(septuplet)), septuplet, strict=True))], cell=max(7.0 / len(septuplet), 1.0))
-    if title:
-        figure.suptitle(title, fontsize=9)
-    return describe(figure, f"{title or 'A window'}: {len(septuplet)} consecutive frames, the target in the middle.")

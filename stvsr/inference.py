@@ -72,13 +72,19 @@ class Upscaler:
     """Map 8-bit LR frames to 8-bit HR frames, as many as came in, in their order, one shot at a time.
 
     Attributes:
-        name: the name or file it was loaded by. scale: HR over LR size. config: window and tile.
+        meta: what its checkpoint says of itself (`load_generator`), of which name and sha256 are always there.
+        scale: HR over LR size. config: window and tile.
 
     Frames of different shots never meet: a shot is upscaled as a clip of its own.
     """
 
-    def __init__(self, name: str, scale: int, config: InferenceConfig) -> None:
-        self.name, self.scale, self.config = name, scale, config
+    def __init__(self, meta: dict, scale: int, config: InferenceConfig) -> None:
+        self.meta, self.scale, self.config = meta, scale, config
+
+    @property
+    def name(self) -> str:
+        """The name it was loaded by, or its file's."""
+        return self.meta["name"]
 
     def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield one uint8 (scale*H, scale*W, 3) RGB frame for every uint8 (H, W, 3) frame."""
@@ -109,8 +115,8 @@ class _Bicubic(Upscaler):
 
 
 class _Network(Upscaler):
-    def __init__(self, name: str, scale: int, config: InferenceConfig, network: nn.Module, device: torch.device) -> None:
-        super().__init__(name, scale, config)
+    def __init__(self, meta: dict, scale: int, config: InferenceConfig, network: nn.Module, device: torch.device) -> None:
+        super().__init__(meta, scale, config)
         self.network, self.device = network.to(device).eval(), device
         self._plans: dict[tuple[int, int], Plan] = {}
 
@@ -276,7 +282,7 @@ def overlapping(shot: Iterator[np.ndarray], window: int, overlap: int) -> Iterat
 
 def bicubic_upscaler(scale: int) -> Upscaler:
     """Return MATLAB's bicubic enlargement as an upscaler: what every network is compared with."""
-    return _Bicubic("bicubic", scale, InferenceConfig())
+    return _Bicubic({"name": "bicubic", "sha256": ""}, scale, InferenceConfig())
 
 
 def load_upscaler(name_or_checkpoint: str | Path, device: torch.device | str = "cpu", config: InferenceConfig | None = None) -> Upscaler:
@@ -290,8 +296,8 @@ def load_upscaler(name_or_checkpoint: str | Path, device: torch.device | str = "
         return bicubic_upscaler(SCALE)
     network, meta = load_generator(name_or_checkpoint)
     if isinstance(network, BasicVSR):
-        return _Recurrent(meta["name"], SCALE, config, network, torch.device(device))
-    return _Windowed(meta["name"], network.config.scale, config, network, torch.device(device))
+        return _Recurrent(meta, SCALE, config, network, torch.device(device))
+    return _Windowed(meta, network.config.scale, config, network, torch.device(device))
 
 
 def _tile_area(size: tuple[int, int], tile: int) -> int:

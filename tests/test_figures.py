@@ -55,7 +55,7 @@ def every_figure() -> dict[str, Figure]:
         "temporal_profiles": figures.temporal_profiles({"truth": clip(), "bicubic": clip(1)}, row=3),
         "error_maps": figures.error_maps({"bicubic": clip(1)[0]}, clip()[0]),
         "flow_images": figures.flow_images({"truth": np.ones((2, 24, 32), np.float32)}),
-        "contact_sheet": figures.contact_sheet(clip()),
+        "contact_sheets": figures.contact_sheets([clip()]),
     }
 
 
@@ -106,7 +106,7 @@ def test_names_are_data_and_no_formulas(drawn):
 
 
 def test_png_carries_its_alt_text_and_is_repeatable(tmp_path):
-    first, second = (figures.contact_sheet(clip()) for _ in range(2))
+    first, second = (figures.contact_sheets([clip()]) for _ in range(2))
     written = figures.save(first, tmp_path / "new" / "a.png", dpi=50)
     assert figures.save(second, tmp_path / "b.png", dpi=50).read_bytes() == written.read_bytes()
     with Image.open(written) as image:
@@ -114,8 +114,8 @@ def test_png_carries_its_alt_text_and_is_repeatable(tmp_path):
 
 
 def test_show_gives_a_notebook_the_alt_text(drawn):
-    _, metadata = figures.show(drawn["contact_sheet"])._repr_mimebundle_()
-    assert metadata["image/png"]["alt"] == figures.alt(drawn["contact_sheet"])
+    _, metadata = figures.show(drawn["contact_sheets"])._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == figures.alt(drawn["contact_sheets"])
 
 
 def test_labels_of_crowded_points_do_not_overlap(drawn):

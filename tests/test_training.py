@@ -222,6 +222,31 @@ def test_the_gradient_is_clipped_and_its_norm_logged_before(data, tmp_path):
     assert torch.allclose(weight.detach(), torch.tensor([3.0 - 0.3, 4.0 - 0.4]), atol=1e-5)
 
 
+def test_bfloat16_trains_nearly_alike_and_is_never_chosen_for_a_cpu(data, tmp_path):
+    assert not Precision("auto", torch.device("cpu")).enabled
+    logs = {}
+    for precision in ("auto", "full", "bfloat16"):
+        pretrain(tiny.pretraining(data, precision=precision), tmp_path / precision)
+        logs[precision] = [entry["pixel"] for entry in logged(tmp_path / precision)]
+    assert logs["auto"] == logs["full"] != logs["bfloat16"]
+    assert logs["bfloat16"] == pytest.approx(logs["full"], rel=0.03)  # 8 significant bits
+    assert {value.dtype for value in load_tensors(tmp_path / "bfloat16/generator.safetensors")[0].values()} == {torch.float32}
+    with pytest.raises(InputError, match="precision 'half' is unknown"):
+        tiny.optim(precision="half")
+
+
+def test_a_step_that_overflows_while_the_scaler_seeks_its_scale_is_skipped_and_logged_as_none():
+    weight = torch.nn.Parameter(torch.tensor([3.0]))
+    optimizer = torch.optim.SGD([weight], lr=0.1)
+    precision = Precision("full", torch.device("cpu"))
+    precision.scaler = torch.amp.GradScaler("cpu", init_scale=1e38)
+    assert precision.update(100 * weight.sum(), optimizer, 0).item() == 0
+    assert weight.item() == 3.0
+    assert precision.scaler.get_scale() < 1e38
+    assert precision.update(weight.sum(), optimizer, 0).item() == pytest.approx(1.0)
+    assert weight.item() == pytest.approx(2.9)
+
+
 # ---- resume
 
 
