@@ -1,4 +1,4 @@
-"""Weights that come with the package: half precision, a model card with scores that anybody can reproduce.
+"""Weights that come with the package: few bits, and a model card with scores that anybody can reproduce.
 
 `python -m stvsr.shipping CHECKPOINT NAME --recipe TEXT --data TEXT` measures a generator and puts it into `stvsr/weights/`.
 """
@@ -6,6 +6,7 @@
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -13,18 +14,23 @@ import torch
 from stvsr.assets import digest
 from stvsr.errors import InputError
 from stvsr.evaluation import EvaluationConfig, prepare_clips, score, summarise, table_of, upscale_clips
-from stvsr.models import WEIGHTS, load_generator, save_generator
+from stvsr.models import PUBLISHED, WEIGHTS, load_generator, save_generator, shipped_weights
 from stvsr.runs import write_json, write_text
 
 LICENCE = "Apache-2.0"
-CLIPS, FRAMES = ("bikes-02", "bikes-03"), 9  # sample clips of the test split: never trained on
 PROTOCOLS = ("literature-y", "tecogan")
+SAMPLES = {  # never trained on, and everybody has them: `tests/test_weights.py` measures them again
+    "what": "the first 9 frames of the held-out sample clips bikes-02 and bikes-03",
+    "data": "samples", "split": "test", "clips": ["bikes-02", "bikes-03"], "frames": 9,
+}  # fmt: skip
 
 
-def measure(weights: str, clips: tuple[str, ...] = CLIPS, frames: int = FRAMES) -> dict:
-    """Return the scores of weights and of bicubic on held-out sample clips: protocol -> method -> metric -> mean."""
+def measure(methods: Sequence[str], data: str, split: str, clips: Sequence[str] = (), frames: int = 0) -> dict:
+    """Return the scores of bicubic and of generators, by the names that load them: protocol -> method -> metric -> mean."""
+    config = EvaluationConfig(
+        generators=tuple(methods), data=(data,), split=split, clips=tuple(clips), frames=frames, protocols=PROTOCOLS
+    )
     with tempfile.TemporaryDirectory() as folder:
-        config = EvaluationConfig(generators=(f"weights={weights}",), clips=clips, frames=frames, protocols=PROTOCOLS)
         names = prepare_clips(config, Path(folder))
         upscale_clips(config, Path(folder), names)
         summary, _ = summarise(config, Path(folder), score(config, Path(folder), names))
@@ -32,15 +38,30 @@ def measure(weights: str, clips: tuple[str, ...] = CLIPS, frames: int = FRAMES) 
     return {protocol: {arm: row.round(4).to_dict() for arm, row in table.iterrows()} for protocol, table in tables.items()}
 
 
-def ship(checkpoint: str, name: str, *, recipe: str, data: str) -> Path:
-    """Write NAME.safetensors (16-bit), NAME.json (scores, hash) and NAME.md (the model card) into the package."""
+def ship(checkpoint: str, name: str, *, recipe: str, data: str, base: str = "", also: dict[str, Path] | None = None) -> Path:
+    """Write NAME.safetensors, NAME.json (scores, hash) and NAME.md (the model card) into the package.
+
+    Args:
+        checkpoint: what `load_generator` takes. recipe, data: for the card. base: published weights from which 8-bit
+            differences are written; without, the weights are, in 16 bits. also: further clips to score, what they are
+            -> their folder.
+
+    Raises:
+        InputError: the checkpoint is none, or clips cannot be read or are too short; nothing has been written then.
+    """
     generator, meta = load_generator(checkpoint)
     path = WEIGHTS / f"{name}.safetensors"
     described = {"licence": LICENCE, "recipe": recipe, "data": data, "task": meta.get("task", ""), "arm": meta.get("arm", "")}
-    save_generator(path, generator, dtype=torch.float16, **described)
-    parameters = sum(parameter.numel() for parameter in generator.parameters())
-    card = {"name": name, "sha256": digest(path), "parameters": parameters, "config": meta.get("config", {}), **described,
-            "clips": list(CLIPS), "frames": FRAMES, "degradation": "bi", "scores": measure(name)}  # fmt: skip
+    start = meta.get("start", "")
+    if start in (*shipped_weights(), *PUBLISHED):
+        described["start"] = start
+    save_generator(path, generator, dtype=None if base else torch.float16, base=base, **described)
+    methods = [described["start"], name] if "start" in described else [name]
+    scores = [SAMPLES | {"scores": measure(methods, **{key: SAMPLES[key] for key in ("data", "split", "clips", "frames")})}]
+    for what, folder in (also or {}).items():
+        scores.append({"what": what, "data": "", "scores": measure(methods, str(folder), "all")})
+    card = {"name": name, "sha256": digest(path), "parameters": sum(parameter.numel() for parameter in generator.parameters()),
+            "config": meta.get("config", {}), "base": base, **described, "degradation": "bi", "scores": scores}  # fmt: skip
     write_json(path.with_suffix(".json"), card)
     write_text(path.with_suffix(".md"), render_card(card))
     return path
@@ -48,25 +69,19 @@ def ship(checkpoint: str, name: str, *, recipe: str, data: str) -> Path:
 
 def render_card(card: dict) -> str:
     """Return the model card as Markdown."""
-    lines = [
-        f"# {card['name']}",
-        "",
-        f"- **Network**: {card['parameters']:,} parameters, {', '.join(f'{key} {value}' for key, value in card['config'].items())}",
-        f"- **Recipe**: {card['recipe']}",
-        f"- **Data**: {card['data']}",
-        f"- **Licence**: {card['licence']}",
-        f"- **SHA-256**: `{card['sha256']}`",
-        "",
-        f"Scores on the first {card['frames']} frames of the held-out sample clips {', '.join(card['clips'])}, degradation BI, x4:",
-        "",
-    ]
-    for protocol, methods in card["scores"].items():
-        metrics = list(next(iter(methods.values())))
-        lines += [f"Protocol `{protocol}`", "", f"| method | {' | '.join(metrics)} |", "| --- |" + " ---: |" * len(metrics)]
-        for method, scores in methods.items():
-            shown = card["name"] if method == "weights" else method
-            lines.append(f"| {shown} | " + " | ".join(f"{scores[metric]:.4f}" for metric in metrics) + " |")
-        lines.append("")
+    config = ", ".join(f"{key} {value}" for key, value in card["config"].items())
+    lines = [f"# {card['name']}", "", f"- **Network**: {card['parameters']:,} parameters, {config or 'as published'}"]
+    lines += [f"- **Start**: `{card['start']}`"] if card.get("start") else []
+    lines += [f"- **Recipe**: {card['recipe']}", f"- **Data**: {card['data']}"]
+    lines += [f"- **File**: 8-bit differences from `{card['base']}`"] if card["base"] else []
+    lines += [f"- **Licence**: {card['licence']}", f"- **SHA-256**: `{card['sha256']}`", ""]
+    for measured in card["scores"]:
+        lines += [f"Scores on {measured['what']}, degradation BI, x4:", ""]
+        for protocol, methods in measured["scores"].items():
+            metrics = list(next(iter(methods.values())))
+            lines += [f"Protocol `{protocol}`", "", f"| method | {' | '.join(metrics)} |", "| --- |" + " ---: |" * len(metrics)]
+            lines += [f"| {name} | " + " | ".join(f"{found[metric]:.4f}" for metric in metrics) + " |" for name, found in methods.items()]
+            lines.append("")
     return "\n".join(lines)
 
 
@@ -75,11 +90,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="put a trained generator into the package, with its model card")
     parser.add_argument("checkpoint")
     parser.add_argument("name")
-    parser.add_argument("--recipe", required=True)
-    parser.add_argument("--data", required=True)
+    parser.add_argument("--recipe", required=True, help="how it was trained")
+    parser.add_argument("--data", required=True, help="on what")
+    parser.add_argument("--base", default="", choices=PUBLISHED, help="write 8-bit differences from these published weights")
+    parser.add_argument("--also", action="append", default=[], metavar="WHAT=FOLDER", help="further clips to score")
     parsed = parser.parse_args()
+    also = {what: Path(folder) for what, _, folder in (entry.rpartition("=") for entry in parsed.also)}
     try:
-        print(ship(parsed.checkpoint, parsed.name, recipe=parsed.recipe, data=parsed.data))
+        print(ship(parsed.checkpoint, parsed.name, recipe=parsed.recipe, data=parsed.data, base=parsed.base, also=also))
     except InputError as error:
         sys.exit(f"stvsr: {error}")
 
