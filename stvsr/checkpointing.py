@@ -86,8 +86,8 @@ class Log:
     """JSON lines and TensorBoard, one entry every `log_every` steps; what came after the checkpoint is cut off."""
 
     def __init__(self, folder: Path, start: int, rank: distributed.Rank):
-        self.path, self.active, self.began = Path(folder) / "log.jsonl", rank.index == 0, time.monotonic()
-        self.before = 0.0
+        self.path, self.rank, self.active = Path(folder) / "log.jsonl", rank, rank.index == 0
+        self.before, self.began = 0.0, time.monotonic()
         if self.active:
             kept = [entry for entry in read_log(self.path) if entry["step"] <= start] if self.path.exists() else []
             write_text(self.path, "".join(json.dumps(entry) + "\n" for entry in kept))
@@ -102,15 +102,19 @@ class Log:
             self.board.close()
 
     def write(self, step: int, optim: OptimConfig, terms: dict[str, Tensor | float], *, saving: bool) -> None:
-        """Log named terms; a non-finite one stops the training with a message, before a checkpoint could keep it."""
+        """Log named terms, their means over the processes; every process calls this.
+
+        Raises:
+            InputError: a term is not finite. It stops the training before a checkpoint could keep that.
+        """
         due = step % optim.log_every == 0 or step in (1, optim.steps) or "validation_psnr" in terms
-        if not (self.active and (due or saving)):
+        if not (due or saving):
             return
-        values = {name: value.item() if isinstance(value, Tensor) else float(value) for name, value in terms.items()}
+        values = self.rank.means({name: float(value) for name, value in terms.items()})
         broken = [name for name, value in values.items() if not math.isfinite(value)]
         if broken:
             raise InputError(f"step {step}: {broken[0]} is {values[broken[0]]}: lower the learning rate, or clip the gradient")
-        if not due:
+        if not (due and self.active):
             return
         entry = {"step": step, "seconds": round(self.before + time.monotonic() - self.began, 3), **values}
         with self.path.open("a", encoding="utf-8") as file:

@@ -21,16 +21,23 @@ class Rank:
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is up in any process, so that all of them stop after the same step."""
-        return flag if self.world == 1 else bool(self._reduce(float(flag), torch.distributed.ReduceOp.MAX))
+        return flag if self.world == 1 else bool(self._reduce([float(flag)], torch.distributed.ReduceOp.MAX)[0])
 
     def mean(self, value: float) -> float:
         """Return the mean of a number over the processes, so that all of them decide alike."""
-        return value if self.world == 1 else self._reduce(value, torch.distributed.ReduceOp.SUM) / self.world
+        return self.means({"": value})[""]
 
-    def _reduce(self, value: float, operation: torch.distributed.ReduceOp.RedOpType) -> float:
-        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+    def means(self, values: dict[str, float]) -> dict[str, float]:
+        """Return the means of named numbers over the processes, which all give the same names."""
+        if self.world == 1:
+            return values
+        summed = self._reduce(list(values.values()), torch.distributed.ReduceOp.SUM)
+        return {name: value / self.world for name, value in zip(values, summed, strict=True)}
+
+    def _reduce(self, values: list[float], operation: torch.distributed.ReduceOp.RedOpType) -> list[float]:
+        shared = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(shared, operation)
-        return shared.item()
+        return shared.tolist()
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """Return the module, averaging gradients over processes when there are several.

@@ -109,7 +109,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
         arm=arm,
         players=players,
         discriminator=rank.wrap(players.discriminator) if players.discriminator else None,
-        optimizers=(optimizers := build_optimizers(players, config)),
+        optimizers=(optimizers := build_optimizers(players, config, arm)),
         precision={name: Precision(optim.precision, rank.device) for name in optimizers},
         clip=optim.clip_gradient,
         discriminator_clip=config.discriminator_clip,
@@ -183,13 +183,17 @@ def build_discriminator(arm: Arm, config: FinetuningConfig) -> nn.Module | None:
     return kinds[arm.discriminator](DiscriminatorConfig(**size)) if arm.discriminator in kinds else None
 
 
-def build_optimizers(players: Players, config: FinetuningConfig) -> dict[str, torch.optim.Optimizer]:
+def build_optimizers(players: Players, config: FinetuningConfig, arm: Arm) -> dict[str, torch.optim.Optimizer]:
     """Return one Adam per network that learns."""
-    rates = {"generator": config.optim.learning_rate, "discriminator": config.discriminator_rate, "flow": config.flow_rate}
-    networks = {name: network for name in rates if (network := getattr(players, name)) is not None}
+    settings = {
+        "generator": {"lr": config.optim.learning_rate},
+        "discriminator": {"lr": config.discriminator_rate, "betas": arm.betas},
+        "flow": {"lr": config.flow_rate},
+    }
     return {
-        name: torch.optim.Adam([p for p in network.parameters() if p.requires_grad], lr=rates[name], foreach=True)
-        for name, network in networks.items()
+        name: torch.optim.Adam([p for p in network.parameters() if p.requires_grad], foreach=True, **given)
+        for name, given in settings.items()
+        if (network := getattr(players, name)) is not None
     }
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stvsr import distributed
+from stvsr.assets import digest
 from stvsr.errors import InputError
+from stvsr.models import weights_file
 from stvsr.runs import as_json, read_json, write_json
 
 UNFINISHED = 75  # EX_TEMPFAIL of sysexits: try again
@@ -52,8 +54,8 @@ def _typed(cls: type, field: dataclasses.Field, item: object) -> object:
 def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> Path:
     """Train in a process of its own, so that a notebook's kernel stays light and can interrupt it; return the generator's path.
 
-    A finished training of the same configuration is not repeated. Progress is shown as it comes; Ctrl-C (or the notebook's
-    stop button) lets the training save a checkpoint, from which the next call goes on.
+    A finished training of the same configuration, from the same weights, is not repeated. Progress is shown as it comes;
+    Ctrl-C (or the notebook's stop button) lets the training save a checkpoint, from which the next call goes on.
 
     Args:
         module: `stvsr.pretraining` or `stvsr.finetuning`. processes: more than one go through torchrun.
@@ -62,12 +64,16 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
         InputError: the training stopped with an error, whose line is repeated.
     """
     folder = Path(folder)
-    result, written = folder / "generator.safetensors", folder / "config.json"
-    if result.is_file() and written.is_file() and read_json(written) == as_json(config):
+    result, written, started = folder / "generator.safetensors", folder / "config.json", folder / "start.json"
+    start = weights_file(config.start) if config.start else None
+    asked = {written: as_json(config), started: {"sha256": digest(start) if start else ""}}
+    before = {path: read_json(path) for path in asked if path.is_file()}
+    if result.is_file() and before == asked:
         return result
-    if written.is_file() and read_json(written) != as_json(config):
+    if before and before != asked:
         discard(folder)
-    write_json(written, as_json(config))
+    for path, content in asked.items():
+        write_json(path, content)
     runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     command = [sys.executable, *runner, "-m", module, str(folder)]
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # threads that spin at barriers starve a machine that is shared
@@ -84,7 +90,7 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
 
 def discard(folder: Path) -> None:
     """Take away what a training left in its folder, so that the next one starts anew."""
-    for name in ("config.json", "generator.safetensors", "checkpoint.safetensors", "log.jsonl"):
+    for name in ("config.json", "start.json", "generator.safetensors", "checkpoint.safetensors", "log.jsonl"):
         (folder / name).unlink(missing_ok=True)
     for name in ("crops", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)

@@ -68,7 +68,7 @@ def play(config: FinetuningConfig, arm: Arm | None = None) -> tuple[Game, dict]:
     arm = arm or find_arm(config.arm)
     seed_everything(config.optim.seed)
     players = build_players(arm, config)
-    optimizers = build_optimizers(players, config)
+    optimizers = build_optimizers(players, config, arm)
     precision = {name: Precision("auto", torch.device("cpu")) for name in optimizers}
     game = Game(arm=arm, players=players, discriminator=players.discriminator, optimizers=optimizers, precision=precision,
                 flow_shrink=config.flow_shrink)  # fmt: skip

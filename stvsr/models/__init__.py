@@ -78,8 +78,8 @@ def load_generator(name_or_path: str | Path) -> tuple[nn.Module, dict]:
     name = str(name_or_path)
     if name in PUBLISHED:
         return load_basicvsr(name).eval(), {"model": "basicvsr", "name": name, "sha256": assets.ASSETS[name].sha256}
-    path = WEIGHTS / f"{name}.safetensors" if name in shipped_weights() else Path(name)
-    if not path.is_file():
+    path = weights_file(name)
+    if not path:
         known = ", ".join([*shipped_weights(), *PUBLISHED])
         raise InputError(f"generator {name} is neither a file nor a known name: choose from {known}")
     state, meta = load_tensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
@@ -89,6 +89,15 @@ def load_generator(name_or_path: str | Path) -> tuple[nn.Module, dict]:
     generator = _empty_generator(state, meta, path)
     load_state(generator, state, f"checkpoint {path}")
     return generator.float().eval(), {**meta, "name": path.stem, "sha256": assets.digest(path)}
+
+
+def weights_file(name_or_path: str | Path) -> Path | None:
+    """Return the file behind what `load_generator` takes, None when there is none."""
+    name = str(name_or_path)
+    if name in PUBLISHED:
+        return assets.locate(name)
+    path = WEIGHTS / f"{name}.safetensors" if name in shipped_weights() else Path(name)
+    return path if path.is_file() else None
 
 
 def shipped_weights() -> list[str]:

@@ -45,6 +45,8 @@ _PRESENTED_ARMS = {  # name: (label, kind, what), in the order of the tables
         "a discriminator of single frames; the 2020 follow-up's losses",
     ),
     "basicvsr-triplet": ("BasicVSR + triplet D", "adversarial", "the triplet discriminator on a stronger generator"),
+    "rbpn-small-adversarial": ("RBPN, tuned for longer", "peer", "shipped weights: the modern arm, given more time and more clips"),
+    "basicvsr-adversarial": ("BasicVSR, tuned", "peer", "shipped weights: the triplet discriminator on the stronger network"),
     "basicvsr-bi": ("BasicVSR", "peer", "published weights of a stronger network, for scale"),
     "basicvsr-bd": ("BasicVSR (BD)", "peer", "published weights of a stronger network for blurred input"),
     "truth": ("truth", "peer", "what the true frames themselves score, where a metric does not need them: the reference"),
