@@ -1,11 +1,16 @@
 """The README's numbers are written from a run, into their own block, and nowhere else."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from stvsr.errors import InputError
+from stvsr.models import shipped_weights
 from stvsr.report import readme
 from stvsr.runs import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -30,12 +35,12 @@ def run_folder(tmp_path):
 def test_block_is_rewritten_and_the_rest_kept(run_folder, tmp_path):
     path = tmp_path / "README.md"
     path.write_text("before\n<!-- quick: by a command -->\nold\n<!-- /quick -->\nafter\n")
-    readme.update(run_folder, path)
+    readme.update({"quick": readme.table(run_folder)}, path)
     text = path.read_text()
     assert text.startswith("before\n<!-- quick: by a command -->\n|") and text.endswith("<!-- /quick -->\nafter\n")
     assert "| bicubic | 1.50 | 1.5000 | 1.5000 | 1.5000 | 1.500 |" in text
     assert "c (9 frames)" in text and "trained" not in text and "truth" not in text and "10.0 minutes on 2 CPU cores" in text
-    readme.update(run_folder, path)
+    readme.update({"quick": readme.table(run_folder)}, path)
     assert path.read_text() == text
 
 
@@ -43,6 +48,23 @@ def test_missing_block_and_missing_run_are_named(run_folder, tmp_path):
     path = tmp_path / "README.md"
     path.write_text("nothing here\n")
     with pytest.raises(InputError, match="no block for quick"):
-        readme.update(run_folder, path)
+        readme.update({"quick": readme.table(run_folder)}, path)
+    assert path.read_text() == "nothing here\n"
     with pytest.raises(InputError, match=r"summary\.csv does not exist"):
-        readme.update(tmp_path / "absent", path)
+        readme.table(tmp_path / "absent")
+
+
+def test_the_weights_block_is_what_the_cards_say():
+    made, text = readme.weights_table(), (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"-->\n{made}\n<!-- /weights -->" in text
+    for name in ("bicubic", *shipped_weights()):
+        assert f"| {name} |" in made
+
+
+def test_cards_of_different_clips_make_no_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(readme, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(readme, "shipped_weights", lambda: ["a", "b"])
+    for name in ("a", "b"):
+        write_json(tmp_path / f"{name}.json", {"parameters": 1, "scores": [{"what": f"clip {name}", "scores": {}}]})
+    with pytest.raises(InputError, match="different clips: clip a, clip b"):
+        readme.weights_table()

@@ -1,4 +1,7 @@
-"""The README's numbers, from a run: `python -m stvsr.report.readme RUN_FOLDER README.md` rewrites the block between its marks."""
+"""The README's numbers, from a run and from the model cards: `python -m stvsr.report.readme RUN_FOLDER README.md`.
+
+Each block stands between `<!-- NAME: ... -->` and `<!-- /NAME -->`: that of the run folder's name, and `weights`.
+"""
 
 import sys
 from pathlib import Path
@@ -6,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from stvsr.errors import InputError
+from stvsr.models import WEIGHTS, shipped_weights
 from stvsr.runs import read_json, write_text
 
 COLUMNS = {
@@ -26,10 +30,7 @@ def table(run_folder: Path) -> str:
     summary, run = pd.read_csv(path), read_json(run_folder / "run.json")
     means = summary.set_index(["protocol", "metric", "arm"])["mean"]
     arms = [arm for arm in summary["arm"].unique() if arm != "truth"]
-    lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
-    for arm in arms:
-        cells = [f"{means[protocol, metric, arm]:.{DIGITS[metric]}f}" for protocol, metric in COLUMNS]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
+    lines = _rows({arm: {column: means[(*column, arm)] for column in COLUMNS} for arm in arms})
     held_out = [entry for entry in run["data"] if entry.get("degradation")]
     clips = ", ".join(f"{entry['clip']} ({entry['frames']} frames)" for entry in held_out)
     hardware = run["hardware"]["gpu"] or f"{run['hardware']['cores']} CPU cores ({run['hardware']['cpu']})"
@@ -42,23 +43,50 @@ def table(run_folder: Path) -> str:
     ])  # fmt: skip
 
 
-def update(run_folder: Path, readme: Path) -> None:
-    """Rewrite the block of `readme` between `<!-- NAME: ... -->` and `<!-- /NAME -->`, NAME being the run folder's.
+def weights_table() -> str:
+    """Return what the model cards claim on the last clips that they name, bicubic and the weights' starts included."""
+    cards = [read_json(WEIGHTS / f"{name}.json") for name in shipped_weights()]
+    cards.sort(key=lambda card: (card["parameters"], card.get("start", "")))
+    claims = [card["scores"][-1] for card in cards]
+    if len({claim["what"] for claim in claims}) > 1:
+        raise InputError(f"model cards were scored on different clips: {', '.join(sorted({claim['what'] for claim in claims}))}")
+    rows: dict[str, dict] = {}
+    for scores in (claim["scores"] for claim in claims):
+        for method in scores["tecogan"]:
+            rows.setdefault(method, {(protocol, metric): scores[protocol][method][metric] for protocol, metric in COLUMNS})
+    return "\n".join([
+        *_rows(rows), "",
+        f"On {claims[0]['what']}; protocols and degradation as above. Each file has a card beside it: recipe, data, licence, scores.",
+    ])  # fmt: skip
+
+
+def _rows(rows: dict[str, dict[tuple[str, str], float]]) -> list[str]:
+    lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
+    for name, values in rows.items():
+        lines.append(f"| {name} | " + " | ".join(f"{values[column]:.{DIGITS[column[1]]}f}" for column in COLUMNS) + " |")
+    return lines
+
+
+def update(blocks: dict[str, str], readme: Path) -> None:
+    """Rewrite the named blocks of `readme`.
 
     Raises:
-        InputError: the run has no scores, or the README has no such block.
+        InputError: the README has no such block; nothing has been written then.
     """
-    made, text, name = table(run_folder), readme.read_text(encoding="utf-8"), run_folder.name
-    head, start, rest = text.partition(f"<!-- {name}:")
-    comment, _, body = rest.partition("-->")
-    _, end, tail = body.partition(f"<!-- /{name} -->")
-    if not (start and end):
-        raise InputError(f"{readme} has no block for {name}: add <!-- {name}: --> and <!-- /{name} -->")
-    write_text(readme, f"{head}{start}{comment}-->\n{made}\n{end}{tail}")
+    text = readme.read_text(encoding="utf-8")
+    for name, made in blocks.items():
+        head, start, rest = text.partition(f"<!-- {name}:")
+        comment, _, body = rest.partition("-->")
+        _, end, tail = body.partition(f"<!-- /{name} -->")
+        if not (start and end):
+            raise InputError(f"{readme} has no block for {name}: add <!-- {name}: --> and <!-- /{name} -->")
+        text = f"{head}{start}{comment}-->\n{made}\n{end}{tail}"
+    write_text(readme, text)
 
 
 if __name__ == "__main__":
     try:
-        update(Path(sys.argv[1]).resolve(), Path(sys.argv[2]))
+        run_folder, readme = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
+        update({run_folder.name: table(run_folder), "weights": weights_table()}, readme)
     except InputError as error:
         sys.exit(f"stvsr: {error}")
