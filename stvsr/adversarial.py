@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr import distributed, losses
-from stvsr.arms import Arm
+from stvsr.arms import LPIPS, Arm
 from stvsr.flow import warp
 from stvsr.precision import Precision
 
@@ -143,7 +143,8 @@ def generator_terms(game: Game, leaves: list[Tensor], batch: Batch, noise: torch
     images, wanted = output.flatten(0, 1), truth.flatten(0, 1)
     if arm.perceptual:
         inputs = [image / image.detach().amax() if arm.vgg_input == "maximum" else image for image in (images, wanted)]
-        terms["perceptual"] = arm.perceptual, losses.perceptual_loss(*inputs, game.players.vgg)
+        distance = losses.lpips_loss if arm.vgg_layer == LPIPS else losses.perceptual_loss
+        terms["perceptual"] = arm.perceptual, distance(*inputs, game.players.vgg)
     if arm.total_variation:
         terms["total_variation"] = arm.total_variation, losses.total_variation(images)
     if arm.ping_pong:

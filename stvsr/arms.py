@@ -7,6 +7,7 @@ import pandas as pd
 
 from stvsr.errors import InputError
 
+LPIPS = "lpips"
 DISCRIMINATORS = ("none", "recurrent", "triplet", "single-frame")
 
 
@@ -15,7 +16,8 @@ class Arm:
     """What one arm minimises and what its discriminator sees.
 
     pixel, perceptual, total_variation, adversarial, flow_adversarial, feature_matching, ping_pong: weights of G's terms.
-    r1: weight of D's gradient penalty. betas: of D's Adam. fidelity: l1, charbonnier or squared. vgg_layer: of the perceptual term.
+    r1: weight of D's gradient penalty. betas: of D's Adam. fidelity: l1, charbonnier or squared. vgg_layer: of the perceptual term, or
+    `lpips`, that distance by VGG16.
     vgg_input: `imagenet`, or `maximum` (divided by the batch's maximum, as coded in 2019).
     discriminator: its kind. norm: batch, spectral or none. kind: bce, hinge or relativistic. soft_labels: U(0.7, 1), U(0, 0.3).
     detached: the adversarial terms see a detached output, so that no gradient of theirs reaches G (the 2019 code).
@@ -92,6 +94,10 @@ _modern = dataclasses.replace(
     says="triplet with spectral norm, hinge loss, gradient penalty, feature matching and averaged weights",
 )  # fmt: skip
 
+_lpips = dataclasses.replace(
+    _modern, perceptual=0.1, vgg_layer=LPIPS, says="modern, with LPIPS (VGG16) for the VGG loss: LPIPS (AlexNet) flatters it"
+)
+
 ARMS: dict[str, Arm] = {
     "pixel-control": Arm(says="the same extra steps on the pixel loss only: what every arm is compared with"),
     "perceptual": Arm(pixel=1.0, perceptual=0.006, says="pixel and VGG loss, no discriminator"),
@@ -111,9 +117,11 @@ ARMS: dict[str, Arm] = {
         pixel=1.0, fidelity="squared", perceptual=0.006, vgg_layer="pool5", total_variation=2e-8, adversarial=1e-3,
         discriminator="single-frame", says="single-frame discriminator and four-fold loss of iSeeBetter (2020)",
     ),
+    "modern-lpips": _lpips,
     "basicvsr-triplet": dataclasses.replace(
         _modern, adversarial=0.05, generator="basicvsr", says="the modern arm, adversarially stronger, on BasicVSR"
     ),
+    "basicvsr-lpips": dataclasses.replace(_lpips, adversarial=0.05, generator="basicvsr", says="the same with LPIPS as a loss"),
 }  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from stvsr.checkpointing import Checkpoint, Guard, Log, finish
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError
 from stvsr.launching import main
+from stvsr.metrics.perceptual import LPIPS
 from stvsr.models import PRESETS, generate
 from stvsr.models.discriminators import (
     DiscriminatorConfig,
@@ -163,8 +164,10 @@ def build_players(arm: Arm, config: FinetuningConfig) -> Players:
     if arm.flow_adversarial:
         flow = load_pwcnet(config.pwcnet) if config.pwcnet else load_spynet("cpu")
         flow.requires_grad_(True)
-    network = "vgg19" if config.vgg else "vgg16"
-    vgg = VGGFeatures(arm.vgg_layer, network, config.vgg or None).eval() if arm.perceptual else None
+    vgg = None
+    if arm.perceptual:
+        network = "vgg19" if config.vgg else "vgg16"
+        vgg = LPIPS("vgg").network if arm.vgg_layer == "lpips" else VGGFeatures(arm.vgg_layer, network, config.vgg or None).eval()
     generator = start_generator(config.generator, config.start)
     if hasattr(generator, "spynet"):  # BasicVSR aligns by it: what makes frames look sharp must not bend its motion
         generator.spynet.requires_grad_(False)

@@ -8,6 +8,7 @@ import torch
 
 from stvsr import losses
 from stvsr.errors import InputError
+from stvsr.metrics import perceptual
 
 SCORES = torch.tensor([[2.0], [-1.0], [0.5]])
 OTHERS = torch.tensor([[-0.5], [1.5], [0.0]])
@@ -170,3 +171,17 @@ def test_every_equation_of_the_study_has_its_functions():
         "flow_discrimination_loss": ["4"],
         "flow_adversarial_loss": ["4"],
     }
+
+
+def test_lpips_as_a_loss_is_the_metric_and_its_gradient_reaches_the_output_only():
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (2, 2, 32, 32, 3), generator=generator, dtype=torch.uint8).numpy()
+    output, target = (torch.from_numpy(part).movedim(-1, 1).float() / 255 for part in frames)
+    network = perceptual.LPIPS("vgg").network
+    loss = losses.lpips_loss(output.requires_grad_(), target, network)
+    wanted = sum(perceptual.lpips(*pair, net="vgg") for pair in zip(*frames, strict=True)) / 2
+    assert loss.item() == pytest.approx(wanted, rel=1e-4)  # batched and in another order
+    loss.backward()
+    assert output.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert losses.lpips_loss(target, target, network).item() == 0

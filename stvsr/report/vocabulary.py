@@ -39,12 +39,14 @@ _PRESENTED_ARMS = {  # name: (label, kind, what), in the order of the tables
         "adversarial",
         "triplet discriminator with the stabilisers of later years",
     ),
+    "modern-lpips": ("modern, LPIPS loss", "adversarial", "the same trained on LPIPS by VGG16: LPIPS flatters it, DISTS does not"),
     "iseebetter": (
         "iSeeBetter",
         "adversarial",
         "a discriminator of single frames; the 2020 follow-up's losses",
     ),
     "basicvsr-triplet": ("BasicVSR + triplet D", "adversarial", "the triplet discriminator on a stronger generator"),
+    "basicvsr-lpips": ("BasicVSR + triplet D, LPIPS loss", "adversarial", "the same on a stronger generator"),
     "rbpn-small-adversarial": ("RBPN, tuned for longer", "peer", "shipped weights: the modern arm, given more time and more clips"),
     "basicvsr-adversarial": ("BasicVSR, tuned", "peer", "shipped weights: the triplet discriminator on the stronger network"),
     "basicvsr-bi": ("BasicVSR", "peer", "published weights of a stronger network, for scale"),
@@ -55,7 +57,11 @@ _ARMS = [Arm(name=name, label=label, kind=kind, what=what) for name, (label, kin
 _BY_NAME = {arm.name: arm for arm in _ARMS}
 _ORDER = {arm.name: place for place, arm in enumerate(_ARMS)}
 
-TIME_AWARE = ("recurrent-d", "recurrent-d-flow", "triplet-d", "triplet-d-pingpong", "modern", "basicvsr-triplet")
+TIME_AWARE = tuple(
+    name
+    for name, said in ARMS.items()
+    if said.discriminator in ("recurrent", "triplet") and not name.startswith(("ladder-", "seed-"))
+)
 
 
 def arm(name: str) -> Arm:
