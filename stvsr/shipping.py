@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stvsr.assets import digest
 from stvsr.errors import InputError
@@ -38,16 +39,31 @@ def measure(methods: Sequence[str], data: str, split: str, clips: Sequence[str] 
     return {protocol: {arm: row.round(4).to_dict() for arm, row in table.iterrows()} for protocol, table in tables.items()}
 
 
-def ship(checkpoint: str, name: str, *, recipe: str, data: str, base: str = "", also: dict[str, Path] | None = None) -> Path:
+def blend(generator: nn.Module, start: nn.Module, share: float) -> None:
+    """Move every weight of a fine-tuned generator back towards its start, of which 1 - `share` remains.
+
+    Network interpolation (Wang et al., ESRGAN, 2018): it takes away more of the artefacts than of the detail that
+    adversarial training brought.
+    """
+    with torch.no_grad():
+        for (name, tuned), (same, before) in zip(generator.named_parameters(), start.named_parameters(), strict=True):
+            if name != same or tuned.shape != before.shape:
+                raise InputError(f"the start has {same} where the generator has {name}: blend networks of one kind and size")
+            tuned.lerp_(before, 1 - share)
+
+
+def ship(
+    checkpoint: str, name: str, *, recipe: str, data: str, base: str = "", share: float = 1.0, also: dict[str, Path] | None = None
+) -> Path:
     """Write NAME.safetensors, NAME.json (scores, hash) and NAME.md (the model card) into the package.
 
     Args:
         checkpoint: what `load_generator` takes. recipe, data: for the card. base: published weights from which 8-bit
-            differences are written; without, the weights are, in 16 bits. also: further clips to score, what they are
-            -> their folder.
+            differences are written; without, the weights are, in 16 bits. share: below 1, blend with the start. also:
+            further clips to score, what they are -> their folder.
 
     Raises:
-        InputError: the checkpoint is none, or clips cannot be read or are too short; nothing has been written then.
+        InputError: the checkpoint is none, has no known start to blend with, or clips cannot be read or are too short.
     """
     generator, meta = load_generator(checkpoint)
     path = WEIGHTS / f"{name}.safetensors"
@@ -55,6 +71,11 @@ def ship(checkpoint: str, name: str, *, recipe: str, data: str, base: str = "", 
     start = meta.get("start", "")
     if start in (*shipped_weights(), *PUBLISHED):
         described["start"] = start
+    if share != 1:
+        if not (0 < share < 1 and start):
+            raise InputError(f"share is {share} and the start {start!r}: blending needs a share in (0, 1] and a known start")
+        blend(generator, load_generator(start)[0], share)
+        described["share"] = share
     save_generator(path, generator, dtype=None if base else torch.float16, base=base, **described)
     methods = [described["start"], name] if "start" in described else [name]
     scores = [SAMPLES | {"scores": measure(methods, **{key: SAMPLES[key] for key in ("data", "split", "clips", "frames")})}]
@@ -72,6 +93,7 @@ def render_card(card: dict) -> str:
     config = ", ".join(f"{key} {value}" for key, value in card["config"].items())
     lines = [f"# {card['name']}", "", f"- **Network**: {card['parameters']:,} parameters, {config or 'as published'}"]
     lines += [f"- **Start**: `{card['start']}`"] if card.get("start") else []
+    lines += [f"- **Blend**: {card['share']:g} of the fine-tuned weights, the rest of the start"] if "share" in card else []
     lines += [f"- **Recipe**: {card['recipe']}", f"- **Data**: {card['data']}"]
     lines += [f"- **File**: 8-bit differences from `{card['base']}`"] if card["base"] else []
     lines += [f"- **Licence**: {card['licence']}", f"- **SHA-256**: `{card['sha256']}`", ""]
@@ -93,11 +115,12 @@ def main() -> None:
     parser.add_argument("--recipe", required=True, help="how it was trained")
     parser.add_argument("--data", required=True, help="on what")
     parser.add_argument("--base", default="", choices=PUBLISHED, help="write 8-bit differences from these published weights")
+    parser.add_argument("--share", type=float, default=1.0, help="of the fine-tuned weights, the rest being the start's (default: 1)")
     parser.add_argument("--also", action="append", default=[], metavar="WHAT=FOLDER", help="further clips to score")
     parsed = parser.parse_args()
     also = {what: Path(folder) for what, _, folder in (entry.rpartition("=") for entry in parsed.also)}
     try:
-        print(ship(parsed.checkpoint, parsed.name, recipe=parsed.recipe, data=parsed.data, base=parsed.base, also=also))
+        print(ship(parsed.checkpoint, parsed.name, recipe=parsed.recipe, data=parsed.data, base=parsed.base, share=parsed.share, also=also))
     except InputError as error:
         sys.exit(f"stvsr: {error}")
 

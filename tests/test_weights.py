@@ -70,3 +70,28 @@ def test_shipping_an_unknown_checkpoint_says_so():
     with pytest.raises(InputError, match="neither a file nor a known name"):
         shipping.ship("absent.safetensors", "absent", recipe="none", data="none")
     assert "absent" not in shipped_weights()
+
+
+def test_a_blend_lies_between_the_start_and_the_tuned_weights():
+    start, tuned = (torch.nn.Linear(2, 2) for _ in range(2))
+    before, after = (module.weight.detach().clone() for module in (start, tuned))
+    shipping.blend(tuned, start, 0.25)
+    assert torch.allclose(tuned.weight, 0.25 * after + 0.75 * before, atol=1e-6)
+    assert torch.equal(start.weight, before)
+    with pytest.raises(InputError, match="one kind and size"):
+        shipping.blend(torch.nn.Linear(3, 2), start, 0.5)
+
+
+def test_blending_without_a_known_start_writes_nothing():
+    with pytest.raises(InputError, match="a known start"):
+        shipping.ship("basicvsr-bi", "absent", recipe="none", data="none", share=0.5)
+    assert "absent" not in shipped_weights()
+
+
+def test_adversarial_weights_look_better_than_their_starts_and_stay_coherent():
+    """On the sample clips and on Vid4: LPIPS below the start's, tOF below bicubic's."""
+    for name, start in (("rbpn-small-adversarial", "rbpn-small"), ("basicvsr-adversarial", "basicvsr-bi")):
+        for part in (0, 1):
+            scores = claims(name, part)["tecogan"]
+            assert scores[name]["lpips"] < scores[start]["lpips"]
+            assert scores[name]["tof"] < scores["bicubic"]["tof"]
