@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from stvsr import distributed
 from stvsr.adversarial import Batch, Game, Players, discriminator_step, generator_step
-from stvsr.arms import Arm, find_arm
+from stvsr.arms import LPIPS, Arm, find_arm
 from stvsr.checkpointing import Checkpoint, Guard, Log, finish
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError
 from stvsr.launching import main
-from stvsr.metrics.perceptual import LPIPS
+from stvsr.metrics import perceptual
 from stvsr.models import PRESETS, generate
 from stvsr.models.discriminators import (
     DiscriminatorConfig,
@@ -167,7 +167,8 @@ def build_players(arm: Arm, config: FinetuningConfig) -> Players:
     vgg = None
     if arm.perceptual:
         network = "vgg19" if config.vgg else "vgg16"
-        vgg = LPIPS("vgg").network if arm.vgg_layer == "lpips" else VGGFeatures(arm.vgg_layer, network, config.vgg or None).eval()
+        measured = arm.vgg_layer == LPIPS
+        vgg = perceptual.LPIPS("vgg").network if measured else VGGFeatures(arm.vgg_layer, network, config.vgg or None).eval()
     generator = start_generator(config.generator, config.start)
     if hasattr(generator, "spynet"):  # BasicVSR aligns by it: what makes frames look sharp must not bend its motion
         generator.spynet.requires_grad_(False)

@@ -93,7 +93,7 @@ def _stamp(value: str, base: Path) -> str:
     relative to `base`, where the notebook runs.
     """
     if value in models.shipped_weights():
-        return assets.digest(models.WEIGHTS / f"{value}.safetensors")
+        return assets.digest(models.weights_file(value))
     path = base / split_source(value)[0]
     with contextlib.suppress(OSError):
         if path.is_file() and "steps" not in path.parts:  # those of earlier steps are covered by the earlier keys

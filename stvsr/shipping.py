@@ -4,6 +4,7 @@
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from stvsr.errors import InputError
 from stvsr.evaluation import EvaluationConfig, prepare_clips, score, summarise, table_of, upscale_clips
 from stvsr.models import PUBLISHED, WEIGHTS, load_generator, save_generator, shipped_weights
 from stvsr.runs import write_json, write_text
+from stvsr.training import update_average
 
 LICENCE = "Apache-2.0"
 PROTOCOLS = ("literature-y", "tecogan")
@@ -45,11 +47,10 @@ def blend(generator: nn.Module, start: nn.Module, share: float) -> None:
     Network interpolation (Wang et al., ESRGAN, 2018): it takes away more of the artefacts than of the detail that
     adversarial training brought.
     """
-    with torch.no_grad():
-        for (name, tuned), (same, before) in zip(generator.named_parameters(), start.named_parameters(), strict=True):
-            if name != same or tuned.shape != before.shape:
-                raise InputError(f"the start has {same} where the generator has {name}: blend networks of one kind and size")
-            tuned.lerp_(before, 1 - share)
+    tuned, before = ({name: value.shape for name, value in network.named_parameters()} for network in (generator, start))
+    if tuned != before:
+        raise InputError("the start and the generator differ in their weights: blend networks of one kind and size")
+    update_average(generator, start, share)
 
 
 def ship(
@@ -63,7 +64,8 @@ def ship(
             further clips to score, what they are -> their folder.
 
     Raises:
-        InputError: the checkpoint is none, has no known start to blend with, or clips cannot be read or are too short.
+        InputError: the checkpoint is none, has no known start to blend with, or clips cannot be read or are too short;
+            nothing has been written then.
     """
     generator, meta = load_generator(checkpoint)
     path = WEIGHTS / f"{name}.safetensors"
@@ -76,11 +78,14 @@ def ship(
             raise InputError(f"share is {share} and the start {start!r}: blending needs a share in (0, 1] and a known start")
         blend(generator, load_generator(start)[0], share)
         described["share"] = share
-    save_generator(path, generator, dtype=None if base else torch.float16, base=base, **described)
-    methods = [described["start"], name] if "start" in described else [name]
-    scores = [SAMPLES | {"scores": measure(methods, **{key: SAMPLES[key] for key in ("data", "split", "clips", "frames")})}]
-    for what, folder in (also or {}).items():
-        scores.append({"what": what, "data": "", "scores": measure(methods, str(folder), "all")})
+    with tempfile.TemporaryDirectory() as room:
+        made = Path(room) / path.name
+        save_generator(made, generator, dtype=None if base else torch.float16, base=base, **described)
+        methods = [described["start"], str(made)] if "start" in described else [str(made)]
+        scores = [SAMPLES | {"scores": measure(methods, SAMPLES["data"], SAMPLES["split"], SAMPLES["clips"], SAMPLES["frames"])}]
+        for what, folder in (also or {}).items():
+            scores.append({"what": what, "data": "", "scores": measure(methods, str(folder), "all")})
+        shutil.copyfile(made, path)
     card = {"name": name, "sha256": digest(path), "parameters": sum(parameter.numel() for parameter in generator.parameters()),
             "config": meta.get("config", {}), "base": base, **described, "degradation": "bi", "scores": scores}  # fmt: skip
     write_json(path.with_suffix(".json"), card)

@@ -21,7 +21,6 @@ import papermill
 from stvsr.errors import InputError
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-GENERATOR = "generator.safetensors"  # what `steps:ID` refers to
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
 
@@ -30,19 +29,19 @@ class Step:
     """One notebook with its parameters.
 
     needs: names of the steps whose files it reads. optional: those of them that it can do without, since `steps:ID` named
-    them. base: what relative paths in parameters are relative to.
+    them, and the entry that stands for each in a list. base: what relative paths in parameters are relative to.
     """
 
     name: str
     notebook: Path
     parameters: dict
     needs: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
+    optional: dict[str, str] = field(default_factory=dict)
     base: Path = field(default_factory=Path.cwd)
 
     def without(self, missing: Collection[str]) -> "Step":
         """Return the step with the results of some optional steps left out of its lists."""
-        gone = {f"{_method(name)}={Path(self.parameters['folder']).parent / name / GENERATOR}" for name in missing}
+        gone = {self.optional[name] for name in missing}
         kept = {
             name: [item for item in value if item not in gone] if isinstance(value, list) else value
             for name, value in self.parameters.items()
@@ -112,14 +111,14 @@ def _expand(entry: dict, folder: Path, groups: dict, path: Path) -> Iterator[Ste
     for values in itertools.product(*matrix.values()):
         chosen = dict(zip(matrix, values, strict=True))
         name = _step_name(entry, chosen, path)
-        given, needs, optional = {}, [], []
+        given, needs, optional = {}, [], {}
         for key, value in (entry.get("parameters", {}) | chosen).items():
             given[key] = _resolve(value, folder, groups, needs, optional, name)
         known = inspect_parameters(notebook)
         if "folder" in known:
             given["folder"] = str(folder / "steps" / name)
         checked = check_parameters(given, known, f"step {name} ({notebook.name})")
-        spared = tuple(dict.fromkeys(step for step in optional if step not in needs))
+        spared = {step: entry for step, entry in optional.items() if step not in needs}
         yield Step(name=name, notebook=notebook, parameters=checked, needs=(*dict.fromkeys(needs), *spared), optional=spared)
 
 
@@ -134,7 +133,7 @@ def _step_name(entry: dict, chosen: dict, path: Path) -> str:
     return name
 
 
-def _resolve(value: object, folder: Path, groups: dict, needs: list[str], optional: list[str], step: str) -> object:
+def _resolve(value: object, folder: Path, groups: dict, needs: list[str], optional: dict[str, str], step: str) -> object:
     """Replace references to earlier steps by paths, noting the steps in `needs` or, those of `steps:ID`, in `optional`."""
     if isinstance(value, list):
         resolved = [_resolve(item, folder, groups, needs, optional, step) for item in value]
@@ -144,8 +143,9 @@ def _resolve(value: object, folder: Path, groups: dict, needs: list[str], option
     prefix, mark, reference = value.partition("steps:")
     if mark and not prefix:
         names = _group(reference, groups, step)
-        optional.extend(names)
-        return [f"{_method(name)}={folder / 'steps' / name / GENERATOR}" for name in names]
+        entries = {name: f"{_method(name)}={folder / 'steps' / name / 'generator.safetensors'}" for name in names}
+        optional |= entries
+        return list(entries.values())
     prefix, mark, reference = value.partition("step:")
     if not mark or (prefix and not prefix.endswith("=")):
         return value

@@ -95,3 +95,11 @@ def test_adversarial_weights_look_better_than_their_starts_and_stay_coherent():
             scores = claims(name, part)["tecogan"]
             assert scores[name]["lpips"] < scores[start]["lpips"]
             assert scores[name]["tof"] < scores["bicubic"]["tof"]
+
+
+def test_clips_that_cannot_be_read_leave_no_weights_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(shipping, "WEIGHTS", tmp_path)
+    monkeypatch.setitem(shipping.SAMPLES, "clips", ["absent"])
+    with pytest.raises(InputError, match="absent"):
+        shipping.ship("rbpn-small", "mine", recipe="none", data="none")
+    assert not list(tmp_path.iterdir())
