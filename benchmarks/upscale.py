@@ -3,11 +3,13 @@
 python benchmarks/upscale.py memory [--model basicvsr-bi] [--frames 50 500] [--height 36] [--width 44]
 python benchmarks/upscale.py tiles [--frames 5]
 python benchmarks/upscale.py windows [--frames 60]
+python benchmarks/upscale.py layout [--frames 5]
 
 memory: peak resident memory of `upscale` from video file to video file with sound, one process per clip length, against
 reading the clip whole, upscaling it whole and writing it then. It should be flat within 10%.
 tiles: Y-PSNR of tiled against whole frames, and the largest step across a column that only the tiled result has.
 windows: Y-PSNR of windows of frames against propagation over the whole clip.
+layout: speed with weights and features channels last in memory, as `inference` holds them, against PyTorch's own order.
 """
 
 import argparse
@@ -143,10 +145,28 @@ def windows(parsed: argparse.Namespace) -> None:
         print(f"{window:7d} {shared:7d} {score(upscaled, truth):8.3f} {fps:6.2f}", flush=True)
 
 
+def layout(parsed: argparse.Namespace) -> None:
+    recorded = degrade(read_clip(locate("bigbuckbunny"), 0, parsed.frames), "bi", 4)
+    print(f"{recorded.shape[2]}x{recorded.shape[1]}, {parsed.frames} frames")
+    print(f"{'model':>12} {'plain fps':>10} {'ours fps':>9} {'ratio':>6} {'levels':>7}")
+    for model in ("rbpn-small", "basicvsr-bi"):
+        upscaled, fps = {}, {}
+        for order in (torch.contiguous_format, torch.channels_last):
+            upscaler = load_upscaler(model, config=InferenceConfig(tile=0))
+            upscaler.network.to(memory_format=order)
+            list(upscaler(recorded))  # the first run builds the kernels
+            started = time.perf_counter()
+            upscaled[order] = np.stack(list(upscaler(recorded))).astype(int)
+            fps[order] = len(recorded) / (time.perf_counter() - started)
+        plain, ours = fps.values()
+        levels = abs(np.subtract(*upscaled.values())).max()
+        print(f"{model:>12} {plain:10.2f} {ours:9.2f} {ours / plain:6.2f} {levels:7d}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    for work in (memory, tiles, windows, one):
+    for work in (memory, tiles, windows, layout, one):
         command = commands.add_parser(work.__name__)
         command.set_defaults(work=work)
         if work in (memory, one):
@@ -160,7 +180,7 @@ def main() -> None:
             command.add_argument("--height", type=int, default=36)
             command.add_argument("--width", type=int, default=44)
         else:
-            command.add_argument("--frames", type=int, default={tiles: 5, windows: 60}[work])
+            command.add_argument("--frames", type=int, default={tiles: 5, windows: 60, layout: 5}[work])
     parsed = parser.parse_args()
     parsed.work(parsed)
 

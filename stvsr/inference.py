@@ -117,7 +117,8 @@ class _Bicubic(Upscaler):
 class _Network(Upscaler):
     def __init__(self, meta: dict, scale: int, config: InferenceConfig, network: nn.Module, device: torch.device) -> None:
         super().__init__(meta, scale, config)
-        self.network, self.device = network.to(device).eval(), device
+        # channels last in memory: faster on a CPU (`benchmarks/upscale.py layout`: 1.35 to 2 times at 320x180)
+        self.network, self.device = network.to(device, memory_format=torch.channels_last).eval(), device
         self._plans: dict[tuple[int, int], Plan] = {}
 
     def plan(self, size: tuple[int, int]) -> Plan:

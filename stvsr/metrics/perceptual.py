@@ -44,7 +44,7 @@ class LPIPS:
             warnings.simplefilter("ignore", UserWarning)
             network = package.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
         _fill(network.net, ASSET_OF[net])
-        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.network = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         self.normalise = package.normalize_tensor
 
     @torch.inference_mode()
