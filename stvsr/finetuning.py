@@ -37,6 +37,7 @@ from stvsr.runs import seed_everything, write_atomic
 from stvsr.training import (
     DataConfig,
     OptimConfig,
+    average_decay,
     batches,
     compare_images,
     learning_rate,
@@ -140,7 +141,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
                 terms |= discriminator_step(game, outputs, batch, noise)
             fade = min(1.0, (step + 1) / config.fade) if config.fade else 1.0
             terms |= generator_step(game, outputs, batch, noise, fade)
-            update_average(averaged, players.generator, arm.ema)
+            update_average(averaged, players.generator, average_decay(step, arm.ema))
             terms |= gap.update(terms, step + 1)
             final = averaged or players.generator
             if config.validate_every and (step + 1) % config.validate_every == 0:
@@ -160,6 +161,10 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
 
 def build_players(arm: Arm, config: FinetuningConfig) -> Players:
     """Return the arm's networks: the generator from its start, a new discriminator, pretrained flow network and VGG."""
+    # what is drawn comes first: one seed then gives every arm with such a discriminator the same one
+    generator, discriminator = start_generator(config.generator, config.start), build_discriminator(arm, config)
+    if hasattr(generator, "spynet"):  # BasicVSR aligns by it: what makes frames look sharp must not bend its motion
+        generator.spynet.requires_grad_(False)
     flow = None
     if arm.flow_adversarial:
         flow = load_pwcnet(config.pwcnet) if config.pwcnet else load_spynet("cpu")
@@ -169,10 +174,7 @@ def build_players(arm: Arm, config: FinetuningConfig) -> Players:
         network = "vgg19" if config.vgg else "vgg16"
         measured = arm.vgg_layer == LPIPS
         vgg = perceptual.LPIPS("vgg").network if measured else VGGFeatures(arm.vgg_layer, network, config.vgg or None).eval()
-    generator = start_generator(config.generator, config.start)
-    if hasattr(generator, "spynet"):  # BasicVSR aligns by it: what makes frames look sharp must not bend its motion
-        generator.spynet.requires_grad_(False)
-    return Players(generator, build_discriminator(arm, config), flow, vgg)
+    return Players(generator, discriminator, flow, vgg)
 
 
 def build_discriminator(arm: Arm, config: FinetuningConfig) -> nn.Module | None:

@@ -23,6 +23,7 @@ from stvsr.runs import pick_device, seed_everything
 from stvsr.training import (
     DataConfig,
     OptimConfig,
+    average_decay,
     batches,
     compare_images,
     learning_rate,
@@ -88,7 +89,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
                 output = generate(network, batch["lr"], batch.get("flows"))
                 loss = pixel_loss(output.float(), batch["hr"])
             norm = precision.update(loss, optimizer, optim.clip_gradient)
-            update_average(averaged, generator, optim.ema)
+            update_average(averaged, generator, average_decay(step, optim.ema))
             terms = {"pixel": loss, "gradient_pixel": norm, "learning_rate": rate}
             if validation and (step + 1) % config.validate_every == 0:
                 terms |= validate(averaged or generator, validation, rank.device)

@@ -66,8 +66,8 @@ class OptimConfig:
 
     steps, batch: of updates and of samples in each (over all processes). learning_rate: of Adam at its highest. schedule:
     constant, cosine (to 1% at the end) or step (a tenth after `decay_at` of the steps). warmup: steps. clip_gradient: norm, 0 for none.
-    ema: decay of the averaged weights that are saved, 0 for none. precision: auto, full or bfloat16 (`precision.Precision`).
-    compile: torch.compile.
+    ema: decay of the averaged weights that are saved (`average_decay`), 0 for none. precision: auto, full or bfloat16
+    (`precision.Precision`). compile: torch.compile.
     log_every, save_every: steps. seed: of everything.
     """
 
@@ -195,6 +195,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def average_decay(step: int, decay: float) -> float:
+    """Return the decay of the averaged weights after a step (0-based): it rises to `decay`, so that short runs forget their start.
+
+    The rise, (1 + step) / (10 + step), is that of TensorFlow's `ExponentialMovingAverage`. With a constant 0.99, 55% of the
+    average would be the start after 60 steps.
+    """
+    return min(decay, (1 + step) / (10 + step))
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from stvsr.models import build_generator, load_generator, save_generator
 from stvsr.precision import Precision
 from stvsr.pretraining import PretrainingConfig, pretrain
 from stvsr.runs import as_json, load_tensors, read_json, read_log, save_tensors
-from stvsr.training import DataConfig, learning_rate
+from stvsr.training import DataConfig, average_decay, learning_rate
 
 ALONE = distributed.Rank(index=0, world=1, device=torch.device("cpu"))
 
@@ -97,15 +97,21 @@ def test_the_schedule_reaches_the_optimiser(data, tmp_path):
 
 
 def test_the_average_moves_by_one_minus_the_decay(data, tmp_path):
-    """After one step: average = start + (1 - decay) (weights - start)."""
+    """After the first step, whose decay is 1/10: average = start + 0.9 (weights - start)."""
     for name, ema in (("plain", 0.0), ("averaged", 0.75)):
         pretrain(tiny.pretraining(data, steps=1, ema=ema), tmp_path / name)
     torch.manual_seed(0)
     start = build_generator("rbpn-tiny").state_dict()
     plain, averaged = weights(tmp_path / "plain"), weights(tmp_path / "averaged")
     for name in start:
-        assert torch.allclose(averaged[name], start[name] + 0.25 * (plain[name] - start[name]), atol=1e-7)
+        assert torch.allclose(averaged[name], start[name] + 0.9 * (plain[name] - start[name]), atol=1e-7)
     assert any(not torch.equal(plain[name], averaged[name]) for name in start)
+
+
+def test_the_decay_of_the_average_rises_and_the_start_is_forgotten():
+    assert [average_decay(step, 0.99) for step in (0, 8, 889, 890, 5000)] == pytest.approx([0.1, 0.5, 890 / 899, 0.99, 0.99])
+    assert average_decay(8, 0.25) == 0.25
+    assert math.prod(average_decay(step, 0.99) for step in range(60)) < 1e-7  # the start's share after 60 steps
 
 
 @pytest.mark.parametrize(
@@ -564,7 +570,11 @@ def test_two_processes_equal_one(data, tmp_path):
 
 
 def test_two_processes_fine_tune_alike_stop_together_and_equal_one(data, tmp_path):
-    """Tolerance as above; the arm has no batch norm, whose statistics are those of each process."""
+    """The arm has no batch norm, whose statistics are those of each process.
+
+    Tolerance 5e-4 on weights that moved by up to 3 steps of 1e-3, and most of them far less: where a gradient is almost zero,
+    Adam makes steps of its rounding. The gradient itself is tighter.
+    """
     script = Path(__file__).with_name("two_processes.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script), str(tmp_path), str(data)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
@@ -580,4 +590,9 @@ def test_two_processes_fine_tune_alike_stop_together_and_equal_one(data, tmp_pat
     assert said["finished"] == [False, False]
     assert said["stopped at"] == [1, 1]
     finetune(tiny.finetuning(data, "modern", steps=3), tmp_path / "one")
-    assert largest_difference(tmp_path / "one", tmp_path / "modern") < 1e-5
+    assert largest_difference(tmp_path / "one", tmp_path / "modern") < 5e-4
+    alone, both = weights(tmp_path / "one"), weights(tmp_path / "modern")
+    assert torch.cat([(alone[name] - both[name]).abs().flatten() for name in alone]).median() < 1e-6
+    for term in ("pixel", "discriminator", "r1", "gradient_generator", "gradient_discriminator"):
+        one, two = ([entry[term] for entry in logged(tmp_path / name)] for name in ("one", "modern"))
+        assert one == pytest.approx(two, rel=1e-4), term
