@@ -103,6 +103,19 @@ def test_headline_counts_verdicts(full):
     assert answers.headline(run).endswith("None of them is told from the control in this run.")
 
 
+@pytest.mark.parametrize(("alone", "said"), [((-0.03, -0.01), True), ((-0.012, -0.005), False)])
+def test_headline_says_when_the_perceptual_loss_alone_may_do_as_much(full, alone, said):
+    run = load_run(full)
+    intervals = {"perceptual": alone, "modern": (-0.04, -0.02)}
+    rows = [
+        {"arm": arm, "metric": "lpips", "protocol": "tecogan", "verdict": "better", "low": low, "high": high}
+        for arm, (low, high) in intervals.items()
+    ]
+    object.__setattr__(run, "comparisons", pd.DataFrame(rows))
+    caveat = " Its gain in looks overlaps with that of the perceptual loss alone: the discriminator need not be the reason."
+    assert answers.headline(run).endswith(caveat) is said
+
+
 def test_plane_draws_the_intervals_of_paired_differences(full):
     run = load_run(full)
     points = answers.plane(run).set_index("label")

@@ -140,7 +140,7 @@ def headline(run: Run) -> str:
 
 
 def _caveat(run: Run, protocol: str, roles: dict[str, str]) -> str:
-    """Return a sentence when the perceptual loss alone, without a discriminator, looks as much closer to the truth."""
+    """Return a sentence when the perceptual loss alone, without a discriminator, may look as much closer to the truth."""
     rows = run.comparisons
     rows = rows[(rows["protocol"] == protocol) & (rows["metric"] == roles.get("perception")) & (rows["verdict"] == "better")]
     alone, judged = rows[rows["arm"] == "perceptual"], rows[rows["arm"].isin(vocabulary.TIME_AWARE)]
@@ -149,7 +149,8 @@ def _caveat(run: Run, protocol: str, roles: dict[str, str]) -> str:
     overlap = (judged["low"] <= alone["high"].item()) & (judged["high"] >= alone["low"].item())
     if not overlap.all():
         return ""
-    return " The perceptual loss without any discriminator does as well: this run does not show that the discriminator is the reason."
+    gains = "Its gain in looks overlaps" if len(judged) == 1 else "Their gains in looks overlap"
+    return f" {gains} with that of the perceptual loss alone: the discriminator need not be the reason."
 
 
 # role: the verdict that is counted, then one, many and none of them
