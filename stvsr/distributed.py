@@ -1,6 +1,7 @@
 """Several processes under torchrun, or one: the same loop either way."""
 
 import contextlib
+import gc
 import os
 from dataclasses import dataclass
 
@@ -79,4 +80,5 @@ def leave() -> None:
     """Leave the process group, if any."""
     with contextlib.suppress(ValueError, AssertionError):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
+            gc.collect()  # DistributedDataParallel sits in reference cycles: what it holds of the group would end with the interpreter
             torch.distributed.destroy_process_group()
