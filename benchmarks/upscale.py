@@ -29,7 +29,7 @@ import torch
 
 from stvsr.assets import locate
 from stvsr.degradation import degrade, to_float, to_uint8
-from stvsr.inference import InferenceConfig, load_upscaler
+from stvsr.inference import InferenceConfig, Upscaler, load_upscaler
 from stvsr.metrics import psnr
 from stvsr.models import load_generator
 from stvsr.upscale import UpscaleConfig, upscale
@@ -114,11 +114,15 @@ def score(frames: np.ndarray, truth: np.ndarray) -> float:
     return float(np.mean([psnr(a, b) for a, b in zip(frames, truth, strict=True)]))
 
 
-def run(frames: np.ndarray, **config: int) -> tuple[np.ndarray, float]:
-    upscaler = load_upscaler("basicvsr-bi", config=InferenceConfig(**{"tile": 0} | config))
+def timed(upscaler: Upscaler, frames: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the upscaled frames and how many were made a second."""
     started = time.perf_counter()
     upscaled = np.stack(list(upscaler(frames)))
     return upscaled, len(frames) / (time.perf_counter() - started)
+
+
+def run(frames: np.ndarray, **config: int) -> tuple[np.ndarray, float]:
+    return timed(load_upscaler("basicvsr-bi", config=InferenceConfig(**{"tile": 0} | config)), frames)
 
 
 def tiles(parsed: argparse.Namespace) -> None:
@@ -150,16 +154,14 @@ def layout(parsed: argparse.Namespace) -> None:
     print(f"{recorded.shape[2]}x{recorded.shape[1]}, {parsed.frames} frames")
     print(f"{'model':>12} {'plain fps':>10} {'ours fps':>9} {'ratio':>6} {'levels':>7}")
     for model in ("rbpn-small", "basicvsr-bi"):
-        upscaled, fps = {}, {}
+        made = []
         for order in (torch.contiguous_format, torch.channels_last):
             upscaler = load_upscaler(model, config=InferenceConfig(tile=0))
             upscaler.network.to(memory_format=order)
-            list(upscaler(recorded))  # the first run builds the kernels
-            started = time.perf_counter()
-            upscaled[order] = np.stack(list(upscaler(recorded))).astype(int)
-            fps[order] = len(recorded) / (time.perf_counter() - started)
-        plain, ours = fps.values()
-        levels = abs(np.subtract(*upscaled.values())).max()
+            timed(upscaler, recorded)  # the first run builds the kernels
+            made.append(timed(upscaler, recorded))
+        (reference, plain), (upscaled, ours) = made
+        levels = np.abs(upscaled.astype(int) - reference).max()
         print(f"{model:>12} {plain:10.2f} {ours:9.2f} {ours / plain:6.2f} {levels:7d}", flush=True)
 
 
