@@ -15,7 +15,8 @@ DISCRIMINATORS = ("none", "recurrent", "triplet", "single-frame")
 class Arm:
     """What one arm minimises and what its discriminator sees.
 
-    pixel, perceptual, total_variation, adversarial, flow_adversarial, feature_matching, ping_pong: weights of G's terms.
+    pixel, perceptual, temporal_perceptual, total_variation, adversarial, flow_adversarial, feature_matching, ping_pong: weights of
+    G's terms.
     r1: weight of D's gradient penalty. betas: of D's Adam. fidelity: l1, charbonnier or squared. vgg_layer: of the perceptual term, or
     `lpips`, that distance by VGG16.
     vgg_input: `imagenet`, or `maximum` (divided by the batch's maximum, as coded in 2019).
@@ -29,6 +30,7 @@ class Arm:
 
     pixel: float = 1.0
     perceptual: float = 0.0
+    temporal_perceptual: float = 0.0
     total_variation: float = 0.0
     adversarial: float = 0.0
     flow_adversarial: float = 0.0
@@ -59,13 +61,15 @@ class Arm:
             raise InputError("an adversarial weight needs a discriminator: choose one, or weight 0")
         if self.ping_pong and self.discriminator != "triplet":
             raise InputError("the ping-pong loss goes with the triplet discriminator's three frames: choose triplet")
+        if self.temporal_perceptual and not (self.perceptual and self.vgg_layer == LPIPS):
+            raise InputError("the temporal perceptual loss compares LPIPS of frames: choose vgg_layer lpips and a perceptual weight")
         if self.kind == "hinge" and self.soft_labels:
             raise InputError("hinge losses have no labels: set soft_labels to false")
 
     @property
     def targets(self) -> int:
         """Frames that G makes per sample: three where a loss looks at several of them."""
-        return 3 if self.flow_adversarial or self.discriminator == "triplet" else 1
+        return 3 if self.flow_adversarial or self.temporal_perceptual or self.discriminator == "triplet" else 1
 
 
 # weights of the published code with flow; without flow it used 0.001, 0.006 and 0.05, so its two runs are no ablation of flow
@@ -98,6 +102,8 @@ _modern = dataclasses.replace(
 _lpips = dataclasses.replace(
     _modern, perceptual=0.1, vgg_layer=LPIPS, says="modern, with LPIPS (VGG16) for the VGG loss: LPIPS (AlexNet) flatters it"
 )
+_basicvsr = dataclasses.replace(_lpips, adversarial=0.012, generator="basicvsr", says="LPIPS as a loss, on BasicVSR")
+_change = {"temporal_perceptual": 0.05}
 
 ARMS: dict[str, Arm] = {
     "pixel-control": Arm(says="the same extra steps on the pixel loss only: what every arm is compared with"),
@@ -123,7 +129,9 @@ ARMS: dict[str, Arm] = {
         _modern, adversarial=0.05, generator="basicvsr", says="the modern arm, adversarially stronger, on BasicVSR"
     ),
     # 0.05 here: D's gradient grew to twice the LPIPS gradient in 300 steps, and held-out clips got worse by LPIPS (.062 to .086)
-    "basicvsr-lpips": dataclasses.replace(_lpips, adversarial=0.012, generator="basicvsr", says="LPIPS as a loss, on BasicVSR"),
+    "basicvsr-lpips": _basicvsr,
+    "modern-temporal": dataclasses.replace(_lpips, **_change, says="modern-lpips, and frames change as much as the true ones do"),
+    "basicvsr-temporal": dataclasses.replace(_basicvsr, **_change, says="the same on BasicVSR"),
 }  # fmt: skip
 
 

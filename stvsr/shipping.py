@@ -54,14 +54,23 @@ def blend(generator: nn.Module, start: nn.Module, share: float) -> None:
 
 
 def ship(
-    checkpoint: str, name: str, *, recipe: str, data: str, base: str = "", share: float = 1.0, also: dict[str, Path] | None = None
+    checkpoint: str,
+    name: str,
+    *,
+    recipe: str,
+    data: str,
+    base: str = "",
+    start: str = "",
+    share: float = 1.0,
+    also: dict[str, Path] | None = None,
 ) -> Path:
     """Write NAME.safetensors, NAME.json (scores, hash) and NAME.md (the model card) into the package.
 
     Args:
         checkpoint: what `load_generator` takes. recipe, data: for the card. base: published weights from which 8-bit
-            differences are written; without, the weights are, in 16 bits. share: below 1, blend with the start. also:
-            further clips to score, what they are -> their folder.
+            differences are written; without, the weights are, in 16 bits. start: shipped or published weights that the
+            training began with, if not those that the checkpoint names. share: below 1, blend with the start. also: further
+            clips to score, what they are -> their folder.
 
     Raises:
         InputError: the checkpoint is none, has no known start to blend with, or clips cannot be read or are too short;
@@ -70,7 +79,7 @@ def ship(
     generator, meta = load_generator(checkpoint)
     path = WEIGHTS / f"{name}.safetensors"
     described = {"licence": LICENCE, "recipe": recipe, "data": data, "task": meta.get("task", ""), "arm": meta.get("arm", "")}
-    start = meta.get("start", "")
+    start = start or meta.get("start", "")
     if start in (*shipped_weights(), *PUBLISHED):
         described["start"] = start
     if share != 1:
@@ -120,12 +129,13 @@ def main() -> None:
     parser.add_argument("--recipe", required=True, help="how it was trained")
     parser.add_argument("--data", required=True, help="on what")
     parser.add_argument("--base", default="", choices=PUBLISHED, help="write 8-bit differences from these published weights")
+    parser.add_argument("--start", default="", choices=(*shipped_weights(), *PUBLISHED), help="where a training of several steps began")
     parser.add_argument("--share", type=float, default=1.0, help="of the fine-tuned weights, the rest being the start's (default: 1)")
     parser.add_argument("--also", action="append", default=[], metavar="WHAT=FOLDER", help="further clips to score")
     parsed = parser.parse_args()
-    also = {what: Path(folder) for what, _, folder in (entry.rpartition("=") for entry in parsed.also)}
+    given = vars(parsed) | {"also": {what: Path(folder) for what, _, folder in (entry.rpartition("=") for entry in parsed.also)}}
     try:
-        print(ship(parsed.checkpoint, parsed.name, recipe=parsed.recipe, data=parsed.data, base=parsed.base, share=parsed.share, also=also))
+        print(ship(given.pop("checkpoint"), given.pop("name"), **given))
     except InputError as error:
         sys.exit(f"stvsr: {error}")
 

@@ -96,7 +96,8 @@ def flat(module: torch.nn.Module) -> torch.Tensor:
 
 def only(arm: Arm, *kept: str) -> Arm:
     """Return the arm with all weights of G's terms zero but these."""
-    weights = ("pixel", "perceptual", "total_variation", "adversarial", "flow_adversarial", "feature_matching", "ping_pong")
+    weights = ("pixel", "perceptual", "temporal_perceptual", "total_variation", "adversarial", "flow_adversarial", "feature_matching",
+               "ping_pong")  # fmt: skip
     return dataclasses.replace(arm, **{name: getattr(arm, name) if name in kept else 0.0 for name in weights})
 
 
@@ -476,6 +477,7 @@ def test_a_config_names_what_is_wrong(changes, message):
         ({"adversarial": 0.1}, "an adversarial weight needs a discriminator"),
         ({"flow_adversarial": 0.1, "discriminator": "triplet"}, "choose discriminator recurrent"),
         ({"ping_pong": 0.1, "discriminator": "recurrent"}, "choose triplet"),
+        ({"temporal_perceptual": 0.1, "perceptual": 0.1}, "choose vgg_layer lpips"),
         ({"kind": "hinge", "discriminator": "triplet"}, "hinge losses have no labels"),
     ],
 )

@@ -1,5 +1,7 @@
 """Shipped weights: small enough, as their cards say, and with the scores that the cards claim."""
 
+import copy
+
 import pytest
 import torch
 
@@ -86,6 +88,26 @@ def test_blending_without_a_known_start_writes_nothing():
     with pytest.raises(InputError, match="a known start"):
         shipping.ship("basicvsr-bi", "absent", recipe="none", data="none", share=0.5)
     assert "absent" not in shipped_weights()
+
+
+def test_a_training_of_several_steps_is_blended_with_where_the_first_began(tmp_path, monkeypatch):
+    start, _ = load_generator("rbpn-small")
+    tuned = copy.deepcopy(start)
+    with torch.no_grad():
+        tuned.feat0.conv.bias += 0.5
+    checkpoint = tmp_path / "second.safetensors"
+    save_generator(checkpoint, tuned, start="first.safetensors")  # what a second step writes: a file of this machine
+    measured = []
+    monkeypatch.setattr(shipping, "WEIGHTS", tmp_path / "weights")
+    monkeypatch.setattr(shipping, "measure", lambda methods, *rest: measured.append(methods) or {})
+    (tmp_path / "weights").mkdir()
+    path = shipping.ship(str(checkpoint), "mine", recipe="none", data="none", start="rbpn-small", share=0.5)
+    moved = load_generator(path)[0].feat0.conv.bias - start.feat0.conv.bias
+    assert torch.allclose(moved, torch.full_like(moved, 0.25), atol=1e-3)  # 16 bits
+    assert measured == [["rbpn-small", measured[0][1]]]
+    card = read_json(path.with_suffix(".json"))
+    assert (card["start"], card["share"]) == ("rbpn-small", 0.5)
+    assert "first.safetensors" not in path.with_suffix(".md").read_text()
 
 
 def test_adversarial_weights_look_better_than_their_starts_and_stay_coherent():

@@ -40,6 +40,11 @@ _PRESENTED_ARMS = {  # name: (label, kind, what), in the order of the tables
         "triplet discriminator with the stabilisers of later years",
     ),
     "modern-lpips": ("modern, LPIPS loss", "adversarial", "the same trained on LPIPS by VGG16: LPIPS flatters it, DISTS does not"),
+    "modern-temporal": (
+        "modern, LPIPS and temporal LPIPS loss",
+        "adversarial",
+        "frames must also change as much as the true ones do: LPIPS and tLP flatter it, DISTS and tOF do not",
+    ),
     "iseebetter": (
         "iSeeBetter",
         "adversarial",
@@ -47,6 +52,7 @@ _PRESENTED_ARMS = {  # name: (label, kind, what), in the order of the tables
     ),
     "basicvsr-triplet": ("BasicVSR + triplet D", "adversarial", "the triplet discriminator on a stronger generator"),
     "basicvsr-lpips": ("BasicVSR + triplet D, LPIPS loss", "adversarial", "the same on a stronger generator"),
+    "basicvsr-temporal": ("BasicVSR + triplet D, temporal LPIPS loss", "adversarial", "frames must change as much as the true ones do"),
     "rbpn-small-adversarial": ("RBPN, tuned for longer", "peer", "shipped weights: the modern arm, given more time and more clips"),
     "basicvsr-adversarial": ("BasicVSR, tuned", "peer", "shipped weights: the triplet discriminator on the stronger network"),
     "basicvsr-bi": ("BasicVSR", "peer", "published weights of a stronger network, for scale"),
