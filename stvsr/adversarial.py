@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from stvsr import distributed, losses
 from stvsr.arms import LPIPS, Arm
 from stvsr.flow import warp
-from stvsr.precision import Precision
+from stvsr.precision import Precision, clip_and_step
 
 FIDELITY = {"l1": losses.pixel_loss, "charbonnier": losses.charbonnier_loss, "squared": losses.squared_loss}
 Batch = dict[str, Tensor]
@@ -35,7 +35,7 @@ class Game:
     players: Players
     discriminator: nn.Module | None
     optimizers: dict[str, torch.optim.Optimizer]
-    precision: dict[str, Precision]
+    precision: Precision
     clip: float = 0.0
     discriminator_clip: float = 0.0
     flow_shrink: int = 1
@@ -68,13 +68,13 @@ def estimate_flows(network: nn.Module, frames: Tensor, shrink: int) -> Tensor:
 def discriminator_step(game: Game, outputs: list[Tensor], batch: Batch, noise: torch.Generator) -> dict[str, Tensor]:
     """Train D on detached outputs, equations (3) and (4); return its named losses and mean probabilities."""
     arm, discriminator = game.arm, game.discriminator
-    optimizer, own = game.optimizers["discriminator"], game.precision["discriminator"]
+    optimizer = game.optimizers["discriminator"]
     if not arm.accumulating:
         optimizer.zero_grad(set_to_none=True)
     truth, fake = batch["truth"], outputs[0].detach()
     real_view = [part.detach().requires_grad_(arm.r1 > 0) for part in view(truth, batch, arm)]  # the batch itself stays as it is
     labels = losses.SOFT_LABELS if arm.soft_labels else losses.HARD_LABELS
-    with own.autocast():
+    with game.precision.autocast():
         real_scores = discriminator(*real_view)
         fake_scores = discriminator(*view(fake, batch, arm))
         loss = losses.frame_discrimination_loss(real_scores, fake_scores, kind=arm.kind, labels=labels, generator=noise)
@@ -92,8 +92,8 @@ def discriminator_step(game: Game, outputs: list[Tensor], batch: Batch, noise: t
     if arm.r1:
         terms["r1"] = losses.r1_penalty(real_scores, real_view)
         loss = loss + arm.r1 / 2 * terms["r1"]
-    own.scaler.scale(loss).backward()
-    terms["gradient_discriminator"] = own.step(optimizer, game.discriminator_clip)
+    loss.backward()
+    terms["gradient_discriminator"] = clip_and_step(optimizer, game.discriminator_clip)
     return {name: value.detach() for name, value in terms.items()}
 
 
@@ -102,11 +102,11 @@ def generator_step(game: Game, outputs: list[Tensor], batch: Batch, noise: torch
 
     Every term is differentiated up to G's output; the sum then passes G once. So each term's pull is known at no cost.
     """
-    arm, players, optimizers, own = game.arm, game.players, game.optimizers, game.precision["generator"]
+    arm, players, optimizers = game.arm, game.players, game.optimizers
     leaves = [output.detach().requires_grad_() for output in outputs]
     if players.discriminator:
         players.discriminator.requires_grad_(arm.accumulating)
-    with own.autocast():
+    with game.precision.autocast():
         terms = generator_terms(game, leaves, batch, noise)
     said, gradients = {}, [torch.zeros_like(leaf) for leaf in leaves]
     optimizers["generator"].zero_grad(set_to_none=True)
@@ -115,21 +115,21 @@ def generator_step(game: Game, outputs: list[Tensor], batch: Batch, noise: torch
     learned = [*leaves, *(players.flow.parameters() if players.flow else [])]
     for name, (weight, term) in terms.items():
         weight = weight * (fade if "adversarial" in name else 1.0)
-        scaled = own.scaler.scale(weight * term.float())
+        weighted = weight * term.float()
         if "adversarial" in name and arm.accumulating:  # the 2019 code: G's loss teaches D that fakes are real
-            scaled.backward(inputs=list(players.discriminator.parameters()), retain_graph=True)
-        pulls = torch.autograd.grad(scaled, learned, allow_unused=True, retain_graph=True) if scaled.requires_grad else []
+            weighted.backward(inputs=list(players.discriminator.parameters()), retain_graph=True)
+        pulls = torch.autograd.grad(weighted, learned, allow_unused=True, retain_graph=True) if weighted.requires_grad else []
         into = [pull if pull is not None else torch.zeros_like(leaf) for pull, leaf in zip(pulls, leaves, strict=False)]
         gradients = [total + pull for total, pull in zip(gradients, into, strict=False)] if into else gradients
-        said |= {name: term.detach(), f"gradient_{name}": own.applied(norm(into) / own.scaler.get_scale())}
+        said |= {name: term.detach(), f"gradient_{name}": norm(into)}
         for parameter, pull in zip(learned[len(leaves) :], pulls[len(leaves) :], strict=False):
             if pull is not None:
                 parameter.grad = pull if parameter.grad is None else parameter.grad + pull
     torch.autograd.backward(outputs, gradients)
-    said["gradient_generator"] = own.step(optimizers["generator"], game.clip)
+    said["gradient_generator"] = clip_and_step(optimizers["generator"], game.clip)
     if players.flow:
         distributed.average_gradients(players.flow)
-        game.precision["flow"].step(optimizers["flow"], 0.0)
+        clip_and_step(optimizers["flow"], 0.0)
     if players.discriminator:
         players.discriminator.requires_grad_(True)
     return said
@@ -145,8 +145,6 @@ def generator_terms(game: Game, leaves: list[Tensor], batch: Batch, noise: torch
         inputs = [image / image.detach().amax() if arm.vgg_input == "maximum" else image for image in (images, wanted)]
         distance = losses.lpips_loss if arm.vgg_layer == LPIPS else losses.perceptual_loss
         terms["perceptual"] = arm.perceptual, distance(*inputs, game.players.vgg)
-    if arm.temporal_perceptual:
-        terms["temporal_perceptual"] = arm.temporal_perceptual, losses.temporal_lpips_loss(output, truth, game.players.vgg)
     if arm.total_variation:
         terms["total_variation"] = arm.total_variation, losses.total_variation(images)
     if arm.ping_pong:

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import signal
 import sys
 import time
@@ -14,13 +13,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stvsr import distributed
 from stvsr.errors import InputError
+from stvsr.launching import deadline
 from stvsr.models import save_generator
 from stvsr.runs import as_json, load_tensors, read_log, save_tensors, write_text
 from stvsr.training import OptimConfig
 
 
 class Checkpoint:
-    """Everything a training needs to go on exactly: weights, optimiser states, scalers, step; one atomic file.
+    """Everything a training needs to go on exactly: weights, optimiser states, step; one atomic file.
 
     `carried` names modules whose gradients are not zeroed between steps, so that they are a part of the state.
     """
@@ -31,12 +31,11 @@ class Checkpoint:
         modules: dict[str, nn.Module],
         optimizers: dict,
         rank: distributed.Rank,
-        scalers: dict | None = None,
         carried: tuple[str, ...] = (),
     ):
         self.carried = carried
         self.folder, self.path = Path(folder), Path(folder) / "checkpoint.safetensors"
-        self.modules, self.optimizers, self.rank, self.scalers = modules, optimizers, rank, scalers or {}
+        self.modules, self.optimizers, self.rank = modules, optimizers, rank
 
     def save(self, step: int, config: object) -> None:
         if self.rank.index:
@@ -48,8 +47,7 @@ class Checkpoint:
         for name in self.carried:
             learned = self.modules[name].named_parameters()
             tensors |= {f"gradient/{name}/{key}": value.grad for key, value in learned if value.grad is not None}
-        scalers = {name: scaler.state_dict() for name, scaler in self.scalers.items()}
-        save_tensors(self.path, tensors, {"step": step, "config": as_json(config), "scalers": scalers})
+        save_tensors(self.path, tensors, {"step": step, "config": as_json(config)})
 
     def load(self, config: object) -> int:
         """Restore the last state and return its step, 0 when there is none; InputError when it is of another config."""
@@ -67,9 +65,6 @@ class Checkpoint:
             for key, value in self.modules[name].named_parameters():
                 stored = tensors.get(f"gradient/{name}/{key}")
                 value.grad = None if stored is None else stored.to(value)
-        for name, scaler in self.scalers.items():
-            if meta["scalers"].get(name):  # empty for a scaler that is off
-                scaler.load_state_dict(meta["scalers"][name])
         return meta["step"]
 
 
@@ -128,12 +123,12 @@ class Log:
 class Guard:
     """Turn Ctrl-C, a termination signal or the end of the allotted time into one flag, so that a step is never cut.
 
-    The time is $STVSR_DEADLINE, seconds since the epoch, which `stvsr reproduce --minutes` sets for all its trainings.
+    The time is `launching.deadline`, which `stvsr reproduce --minutes` sets for all its trainings.
     """
 
     def __init__(self, rank: distributed.Rank):
         self.rank = rank
-        self.deadline = float(os.environ.get("STVSR_DEADLINE", "inf"))
+        self.deadline = deadline()
         self.interrupted = False
 
     def __enter__(self) -> "Guard":

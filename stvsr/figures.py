@@ -242,28 +242,31 @@ def learning_curves(
     return describe(figure, f"Learning curves of the {term} loss: {'; '.join(ends) or 'nothing was logged'}.")
 
 
-TERMS = ("pixel", "perceptual", "adversarial", "flow_adversarial")
+TERMS = ("pixel", "perceptual", "total_variation", "ping_pong", "feature_matching", "adversarial", "flow_adversarial")
+
+
+def terms_of(log: pd.DataFrame, prefix: str = "") -> list[str]:
+    """Return the generator's loss terms of which a log has the values or, with prefix `gradient_`, the gradients."""
+    return [term for term in TERMS if prefix + term in log and log[prefix + term].notna().any()]
 
 
 @styled
-def loss_terms(log: pd.DataFrame, *, title: str = "Loss terms", terms: Sequence[str] = TERMS, size: tuple[float, float] = PANEL) -> Figure:
+def loss_terms(log: pd.DataFrame, *, title: str = "Loss terms", size: tuple[float, float] = PANEL) -> Figure:
     """Draw the generator's loss terms of one training on a logarithmic axis, named at the end of their lines."""
-    shown = {term: line for term in terms if not (line := _thin(log, term)).empty and (line[term] > 0).any()}
+    shown = {term: line for term in terms_of(log) if (line := _thin(log, term))[term].gt(0).any()}
     return _log_lines(shown, title, "loss", size)
 
 
 @styled
 def gradient_norms(log: pd.DataFrame, *, title: str = "Gradient into the generator", size: tuple[float, float] = PANEL) -> Figure:
-    """Draw the norms of the pixel and the adversarial gradient that reach the generator, on a logarithmic axis.
+    """Draw the norm of each loss term's gradient that reaches the generator, on a logarithmic axis.
 
     A gradient that is zero at every step has no place on that axis: the figure says so in words.
     """
-    names = {"gradient_pixel": "pixel", "gradient_adversarial": "adversarial"}
-    lines = {
-        label: _thin(log, name).rename(columns={name: label}) for name, label in names.items() if name in log and log[name].notna().any()
-    }
-    zero = [label for label, line in lines.items() if (line[label] == 0).all()]
-    figure = _log_lines({label: line for label, line in lines.items() if label not in zero}, title, "norm", size)
+    names = {f"gradient_{term}": term for term in terms_of(log, "gradient_")}
+    lines = {term: _thin(log, name).rename(columns={name: term}) for name, term in names.items()}
+    zero = [label.replace("_", " ") for label, line in lines.items() if (line[label] == 0).all()]
+    figure = _log_lines({label: line for label, line in lines.items() if label.replace("_", " ") not in zero}, title, "norm", size)
     if zero:
         note = f"{' and '.join(zero)} gradient: exactly 0 at every step"
         figure.axes[0].set_xlabel(f"step\n{note}", color=INK)

@@ -4,6 +4,7 @@
 """
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -70,7 +71,7 @@ class FinetuningConfig:
     generator: str = "rbpn-small"
     start: str = "rbpn-small"
     data: DataConfig = DataConfig(patch=24)
-    optim: OptimConfig = OptimConfig(steps=100)
+    optim: OptimConfig = OptimConfig(steps=100, ema=0.99)
     discriminator_width: int = 64
     discriminator_rate: float = 1e-4
     discriminator_clip: float = 5.0
@@ -87,6 +88,12 @@ class FinetuningConfig:
 
     def __post_init__(self):
         find_arm(self.arm)
+        for name in ("discriminator_rate", "flow_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be positive")
+        for name in ("discriminator_clip", "fade", "patience", "validate_every", "crops_every"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}: it cannot be negative")
         if self.generator not in PRESETS:
             raise InputError(f"generator {self.generator!r} is unknown: choose from {', '.join(PRESETS)}")
         if self.flow_shrink not in (1, 2, 4):
@@ -100,19 +107,19 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
     """Fine-tune a generator as one arm says; return whether it is complete.
 
     Writes `log.jsonl` (every term, both scores, gradient norms), TensorBoard events, `crops/`, `checkpoint.safetensors` and
-    at the end `generator.safetensors`. A second call goes on from the checkpoint as if uninterrupted.
+    at the end `generator.safetensors`. A second call goes on from the checkpoint, on a CPU as if uninterrupted.
     """
     arm, optim = find_arm(config.arm), config.optim
     rank = distributed.current(optim.device)
     seed_everything(optim.seed)
     players = build_players(arm, config).to(rank.device)
-    averaged = copy.deepcopy(players.generator).requires_grad_(False) if arm.ema else None
+    averaged = copy.deepcopy(players.generator).requires_grad_(False) if optim.ema else None
     game = Game(
         arm=arm,
         players=players,
         discriminator=rank.wrap(players.discriminator) if players.discriminator else None,
         optimizers=(optimizers := build_optimizers(players, config, arm)),
-        precision={name: Precision(optim.precision, rank.device) for name in optimizers},
+        precision=Precision(optim.precision, rank.device),
         clip=optim.clip_gradient,
         discriminator_clip=config.discriminator_clip,
         flow_shrink=config.flow_shrink,
@@ -120,8 +127,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
     gap = Gap(config, rank)
     modules = {"gap": gap} | {name: module for name, module in players.named_children() if name != "vgg"}
     modules |= {"ema": averaged} if averaged else {}
-    scalers = {name: precision.scaler for name, precision in game.precision.items()}
-    checkpoint = Checkpoint(folder, modules, optimizers, rank, scalers, ("discriminator",) if arm.accumulating else ())
+    checkpoint = Checkpoint(folder, modules, optimizers, rank, ("discriminator",) if arm.accumulating else ())
     start = checkpoint.load(config)
     sample = replace(sample_config(players.generator, config.data, targets=3), hr_flow=True, four_states=arm.four_states)
     dataset = open_dataset(config.data, sample, optim)
@@ -135,13 +141,13 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
             set_learning_rate(optimizers["generator"], rate := learning_rate(step, optim))
             noise = torch.Generator().manual_seed(optim.seed * 1_000_003 + step)  # of soft labels: the same after a resume
             batch = prepare(batch, arm)
-            outputs = forward_generator(generator, batch, arm, game.precision["generator"])
+            outputs = forward_generator(generator, batch, arm, game.precision)
             terms = {"learning_rate": rate}
             if players.discriminator and not gap.skip():
                 terms |= discriminator_step(game, outputs, batch, noise)
             fade = min(1.0, (step + 1) / config.fade) if config.fade else 1.0
             terms |= generator_step(game, outputs, batch, noise, fade)
-            update_average(averaged, players.generator, average_decay(step, arm.ema))
+            update_average(averaged, players.generator, average_decay(step, optim.ema))
             terms |= gap.update(terms, step + 1)
             final = averaged or players.generator
             if config.validate_every and (step + 1) % config.validate_every == 0:

@@ -88,6 +88,11 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
     return result
 
 
+def deadline() -> float:
+    """Return the time, seconds since the epoch, at which work is to stop: $STVSR_DEADLINE, which `--minutes` sets."""
+    return float(os.environ.get("STVSR_DEADLINE", "inf"))
+
+
 def discard(folder: Path) -> None:
     """Take away what a training left in its folder, so that the next one starts anew."""
     for name in ("config.json", "start.json", "generator.safetensors", "checkpoint.safetensors", "log.jsonl"):

@@ -55,21 +55,6 @@ def lpips_loss(output: Tensor, target: Tensor, network: Callable[[Tensor, Tensor
     return network(2 * output - 1, 2 * target - 1).mean()
 
 
-def temporal_lpips_loss(output: Tensor, target: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Return how much more, or less, neighbouring output frames differ by LPIPS than the true ones: mean |LPIPS' - LPIPS|.
-
-    Videos (B, T, 3, H, W), T at least 2; `network` as in `lpips_loss`. It is tLP (Chu et al., TecoGAN, 2020) as a loss: frames
-    that flicker change too much, frames without texture too little. No gradient is kept for the target's changes.
-    """
-
-    def changes(video: Tensor) -> Tensor:
-        return network(2 * video[:, :-1].flatten(0, 1) - 1, 2 * video[:, 1:].flatten(0, 1) - 1)
-
-    with torch.no_grad():
-        wanted = changes(target)
-    return (changes(output) - wanted).abs().mean()
-
-
 def total_variation(image: Tensor) -> Tensor:
     """Return twice the sum of the mean squared vertical and horizontal differences of `image` (B, C, H, W).
 

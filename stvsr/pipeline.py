@@ -20,7 +20,7 @@ import papermill
 
 from stvsr.errors import InputError
 from stvsr.keys import hash_of, key_parts
-from stvsr.launching import STOPPED, discard
+from stvsr.launching import STOPPED, deadline, discard
 from stvsr.runs import environment, read_json, write_json
 from stvsr.studies import Step, Study, load_study
 
@@ -52,7 +52,7 @@ def reproduce(
     Args:
         study: a name in notebooks/studies or a TOML file. out: run folder, reports/NAME by default.
         only: run this step and what it needs. jobs: steps at once on this machine. scheduler: address of a Dask cluster
-            that runs the steps instead. minutes: stop trainings after so long, with checkpoints. dry_run: say what would
+            that runs the steps instead. minutes: after so long start no step, and stop trainings with checkpoints. dry_run: say what would
             run and why, and do nothing. report_only: build the report from what is there.
 
     Raises:
@@ -134,7 +134,7 @@ def _upstream(study: Study, name: str) -> set[str]:
 def run_plans(study: Study, plans: dict[str, Plan], jobs: int = 1, scheduler: str = "") -> dict[str, str]:
     """Run what is to be run, each step as soon as what it needs is done; return the state of every step.
 
-    States: done, unchanged, failed, stopped (time ran out, checkpoint saved), blocked (something it needs did not finish).
+    States: done, unchanged, failed, stopped (time ran out: not begun, or a checkpoint saved), blocked (something it needs did not finish).
     A step runs without optional needs that failed, as long as one is left; its plan in `plans` is replaced by that.
     """
     sorter = graphlib.TopologicalSorter({name: plan.step.needs for name, plan in plans.items()})
@@ -172,7 +172,9 @@ def _settle(name: str, plans: dict[str, Plan], states: dict[str, str], out: Path
         if not failed < set(step.optional) or any(states[needed] == "stopped" for needed in failed):
             return "blocked"
         plans[name] = _plan_step(step.without(failed), out, plans)
-    return "" if plans[name].run else "unchanged"
+    if not plans[name].run:
+        return "unchanged"
+    return "stopped" if time.time() > deadline() else ""
 
 
 def _tell(number: int, todo: int, name: str, future: concurrent.futures.Future) -> None:

@@ -18,7 +18,7 @@ from stvsr.checkpointing import Checkpoint, Guard, Log, finish
 from stvsr.errors import InputError
 from stvsr.launching import main
 from stvsr.models import PRESETS, generate
-from stvsr.precision import Precision
+from stvsr.precision import Precision, descend
 from stvsr.runs import pick_device, seed_everything
 from stvsr.training import (
     DataConfig,
@@ -72,7 +72,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     optimizer = torch.optim.Adam(generator.parameters(), lr=optim.learning_rate, foreach=True)
     modules = {"generator": generator} | ({"ema": averaged} if averaged else {})
     precision = Precision(optim.precision, rank.device)
-    checkpoint = Checkpoint(folder, modules, {"generator": optimizer}, rank, {"generator": precision.scaler})
+    checkpoint = Checkpoint(folder, modules, {"generator": optimizer}, rank)
     start = checkpoint.load(config)
     sample = sample_config(generator, config.data)
     dataset = open_dataset(config.data, sample, optim)
@@ -88,7 +88,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
             with precision.autocast():
                 output = generate(network, batch["lr"], batch.get("flows"))
                 loss = pixel_loss(output.float(), batch["hr"])
-            norm = precision.update(loss, optimizer, optim.clip_gradient)
+            norm = descend(loss, optimizer, optim.clip_gradient)
             update_average(averaged, generator, average_decay(step, optim.ema))
             terms = {"pixel": loss, "gradient_pixel": norm, "learning_rate": rate}
             if validation and (step + 1) % config.validate_every == 0:

@@ -25,7 +25,7 @@ from stvsr.errors import InputError
 from stvsr.finetuning import FinetuningConfig, finetune
 from stvsr.launching import from_json, launch
 from stvsr.models import build_generator, load_generator, save_generator
-from stvsr.precision import Precision
+from stvsr.precision import Precision, descend
 from stvsr.pretraining import PretrainingConfig, pretrain
 from stvsr.runs import as_json, load_tensors, read_json, read_log, save_tensors
 from stvsr.training import DataConfig, average_decay, learning_rate
@@ -222,8 +222,7 @@ def test_overfit_shows_its_progress_or_says_there_is_none(data):
 def test_the_gradient_is_clipped_and_its_norm_logged_before(data, tmp_path):
     weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer = torch.optim.SGD([weight], lr=1.0)
-    precision = Precision("auto", torch.device("cpu"))
-    norm = precision.update((weight**2).sum() / 2, optimizer, 0.5)
+    norm = descend((weight**2).sum() / 2, optimizer, 0.5)
     assert norm.item() == pytest.approx(5.0)
     assert torch.allclose(weight.detach(), torch.tensor([3.0 - 0.3, 4.0 - 0.4]), atol=1e-5)
 
@@ -241,16 +240,13 @@ def test_bfloat16_trains_nearly_alike_and_is_never_chosen_for_a_cpu(data, tmp_pa
         tiny.optim(precision="half")
 
 
-def test_a_step_that_overflows_while_the_scaler_seeks_its_scale_is_skipped_and_logged_as_none():
-    weight = torch.nn.Parameter(torch.tensor([3.0]))
-    optimizer = torch.optim.SGD([weight], lr=0.1)
-    precision = Precision("full", torch.device("cpu"))
-    precision.scaler = torch.amp.GradScaler("cpu", init_scale=1e38)
-    assert precision.update(100 * weight.sum(), optimizer, 0).item() == 0
-    assert weight.item() == 3.0
-    assert precision.scaler.get_scale() < 1e38
-    assert precision.update(weight.sum(), optimizer, 0).item() == pytest.approx(1.0)
-    assert weight.item() == pytest.approx(2.9)
+def test_a_gpu_without_bfloat16_trains_in_full_precision(monkeypatch):
+    asked = []
+    for native in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda native=native, **options: asked.append(options) or native)
+        assert Precision("auto", torch.device("cuda")).enabled == native
+        assert not Precision("full", torch.device("cuda")).enabled
+    assert asked == [{"including_emulation": False}] * 4
 
 
 # ---- resume
@@ -328,22 +324,19 @@ def test_loader_processes_change_nothing(data, tmp_path):
     assert identical(tmp_path / "none", tmp_path / "one")
 
 
-def test_a_loss_scaler_and_carried_gradients_are_part_of_a_checkpoint(tmp_path):
+def test_carried_gradients_are_part_of_a_checkpoint(tmp_path):
     def build():
         module = torch.nn.Linear(2, 1)
-        scaler = torch.amp.GradScaler("cpu", enabled=True, init_scale=2.0)
         adam = torch.optim.Adam(module.parameters())
-        return module, scaler, Checkpoint(tmp_path, {"d": module}, {"d": adam}, ALONE, {"d": scaler}, ("d",))
+        return module, Checkpoint(tmp_path, {"d": module}, {"d": adam}, ALONE, ("d",))
 
-    module, scaler, checkpoint = build()
+    module, checkpoint = build()
     module(torch.ones(1, 2)).sum().backward()
-    scaler.load_state_dict(scaler.state_dict() | {"scale": 64.0})
     checkpoint.save(7, tiny.optim())
-    other, other_scaler, restored = build()
+    other, restored = build()
     assert restored.load(tiny.optim()) == 7
     assert torch.equal(other.weight, module.weight)
     assert torch.equal(other.weight.grad, module.weight.grad)
-    assert other_scaler.state_dict()["scale"] == 64.0
 
 
 # ---- log and guards

@@ -60,14 +60,14 @@ def forests(run: Run, control: str) -> list[tuple[str, list[Chart]]]:
     for protocol, rows in run.comparisons.groupby("protocol", sort=True):
         charts = []
         for name in sorted(rows["metric"].unique(), key=vocabulary.metric_order):
-            shown = vocabulary.metric(name)
+            title, better = vocabulary.metric(name).compared
             trained = rows["arm"].map(lambda arm: vocabulary.arm(arm).kind != "peer")  # peers are so far away that arms would look alike
             table = rows[(rows["metric"] == name) & trained & rows[["difference", "low", "high"]].notna().all(axis=1)]
             table = table.sort_values("arm", key=lambda arms: arms.map(vocabulary.arm_order))
             if len(table):
                 table = table.assign(label=[vocabulary.arm(arm).label for arm in table["arm"]])
-                figure = figures.differences(table, metric=shown.title, control=control, better=shown.better)
-                charts.append(Chart(title=shown.title, svg=to_svg(figure, f"forest-{len(groups)}-{len(charts)}")))
+                figure = figures.differences(table, metric=title, control=control, better=better)
+                charts.append(Chart(title=title, svg=to_svg(figure, f"forest-{len(groups)}-{len(charts)}")))
         if charts:
             groups.append((str(protocol), charts))
     return groups
@@ -88,7 +88,7 @@ def ladder(run: Run) -> list[Chart]:
         table = pd.DataFrame(
             [{"label": _rung(run, name), "value": means[name, shown.name]} for name in order if (name, shown.name) in means]
         )
-        figure = figures.defect_ladder(table, metric=shown.title, better=shown.better or "higher")
+        figure = figures.defect_ladder(table, metric=shown.title, better=shown.better)
         charts.append(Chart(title=shown.title, svg=to_svg(figure, f"ladder-{place}")))
     return charts
 
@@ -116,9 +116,9 @@ def trainings(run: Run) -> list[Training]:
 
 def _training(log: pd.DataFrame, name: str) -> Iterator[Chart]:
     drawn = (
-        ("Loss terms", figures.loss_terms, figures.TERMS),
+        ("Loss terms", figures.loss_terms, figures.terms_of(log)),
         ("Discriminator scores", figures.discriminator_scores, ("score_real", "score_fake")),
-        ("Gradient into the generator", figures.gradient_norms, ("gradient_pixel", "gradient_adversarial")),
+        ("Gradient into the generator", figures.gradient_norms, figures.terms_of(log, "gradient_")),
     )
     for place, (title, draw, columns) in enumerate(drawn):
         if any(column in log and log[column].notna().any() for column in columns):
