@@ -16,7 +16,7 @@ from tqdm import tqdm
 from stvsr import datasets, statistics
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
 from stvsr.errors import InputError
-from stvsr.inference import load_upscaler
+from stvsr.inference import InferenceConfig, load_upscaler
 from stvsr.metrics.catalogue import find_protocol
 from stvsr.metrics.protocols import TRUTH, evaluate
 from stvsr.models import load_generator
@@ -85,6 +85,10 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
     for clip in clips:
         if len(clip) < least:
             raise InputError(f"clip {clip.name} has {len(clip)} frames, the protocols need {least}: drop the clip")
+    named = {clip.name.replace("/", "-"): clip for clip in clips}
+    for clip in clips:
+        if (other := named[clip.name.replace("/", "-")]) is not clip:
+            raise InputError(f"{clip.source} and {other.source} are both named {clip.name}: give each clip a name of its own")
     entries = []
     for clip in tqdm(clips, desc="clips", unit="clip", mininterval=5):
         count = min(len(clip), config.frames or len(clip))
@@ -104,7 +108,7 @@ def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> N
     """Run every method over every degraded clip and write its frames; what is there of the same weights is kept."""
     device, weights = pick_device(config.device), []
     for name, source in tqdm(config.methods.items(), desc="methods", unit="method", mininterval=5):
-        upscaler = load_upscaler(source, device)
+        upscaler = load_upscaler(source, device, InferenceConfig(half=False))  # numbers of a GPU and of a CPU compare
         sha256, licence = upscaler.meta["sha256"], upscaler.meta.get("licence", "")
         if sha256:
             weights.append({"name": name, "file": Path(source).name, "sha256": sha256, "licence": licence})

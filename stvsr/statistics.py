@@ -7,7 +7,7 @@ interval and says for what it speaks: for clips like these, or with four clips o
 import numpy as np
 import pandas as pd
 
-from stvsr.bootstrap import CONFIDENCE, DRAWS, FEWEST_CLIPS, estimate, holm
+from stvsr.bootstrap import CONFIDENCE, DRAWS, FEWEST_CLIPS, FEWEST_FRAMES, estimate, holm
 from stvsr.errors import InputError
 from stvsr.metrics.catalogue import METRICS, TRUTH
 
@@ -36,8 +36,8 @@ def compare(
     Returns:
         One row per protocol, metric and arm: `arm, metric, protocol, difference` (arm - control), `low, high, p, p_holm`
         (corrected over the arms of one metric), `verdict` ("better", "worse" or "not told apart"), `sentence`, `clips`,
-        `frames`, `seeds`. Where the truth has a value of its own (warping error, flicker, NIQE), better is closer to it: blur
-        alone brings such a metric below the truth, which is no merit.
+        `frames`, `seeds`. Where the truth has a value of its own (warping error, flicker, NIQE), what is compared is the
+        distance from it, frame by frame: blur alone brings such a metric below the truth, which is no merit.
 
     Raises:
         InputError: the control is absent, or an arm was not measured on the control's clips, frames and seeds.
@@ -51,11 +51,12 @@ def compare(
         reference, truth = arms.pop(control, None), arms.pop(TRUTH, None)
         if reference is None:
             continue
-        paired = {arm: _differences(own, reference, arm, control) for arm, own in arms.items()}
+        control_values = _distances(reference, truth)
+        paired = {arm: _differences(_distances(own, truth), control_values, arm, control) for arm, own in arms.items()}
         found = {arm: estimate(values, confidence=confidence, draws=draws, seed=seed) for arm, values in paired.items() if values}
         adjusted = holm([each.p for each in found.values()])
         for (arm, each), p_holm in zip(found.items(), adjusted, strict=True):
-            better = _better(metric, _mean(arms[arm]), _mean(reference), None if truth is None else _mean(truth))
+            better = each.mean < 0 if truth is not None else (each.mean > 0) == METRICS[metric].higher_is_better
             row = {
                 "arm": arm, "metric": metric, "protocol": protocol, "difference": each.mean, "low": each.low, "high": each.high,
                 "p": each.p, "p_holm": p_holm, "clips": len(paired[arm]), "frames": sum(clip.shape[1] for clip in paired[arm]),
@@ -63,7 +64,8 @@ def compare(
                 # a NaN p-value, of too few frames, compares as not told apart
                 "verdict": ("better" if better else "worse") if p_holm < 1 - confidence else "not told apart",
             }  # fmt: skip
-            tables.append(row | {"sentence": _sentence(row, control, truth)})
+            shortest = min(clip.shape[1] for clip in paired[arm])
+            tables.append(row | {"sentence": _sentence(row, control, truth, shortest)})
     return pd.DataFrame(tables, columns=COLUMNS)
 
 
@@ -169,25 +171,26 @@ def _mean(rows: pd.DataFrame) -> float:
     return rows.groupby("clip")["value"].mean().mean()
 
 
-def _better(metric: str, arm: float, control: float, truth: float | None) -> bool:
-    """Tell whether an arm's mean is on the better side of the control's: closer to the truth's own value where it has one."""
-    if truth is not None:
-        return abs(arm - truth) < abs(control - truth)
-    return (arm > control) == METRICS[metric].higher_is_better
+def _distances(rows: pd.DataFrame, truth: pd.DataFrame | None) -> pd.DataFrame:
+    """Return rows with, for their values, the distances from the truth's own in the same frame; as they are without a truth."""
+    if truth is None:
+        return rows
+    wanted = truth.set_index(PAIR)["value"].reindex(pd.MultiIndex.from_frame(rows[PAIR]))
+    return rows.assign(value=(rows["value"] - wanted.to_numpy()).abs())
 
 
-def _sentence(row: dict, control: str, truth: pd.DataFrame | None) -> str:
+def _sentence(row: dict, control: str, truth: pd.DataFrame | None, shortest: int) -> str:
     """Say what was found, what it rests on, and what it therefore cannot say."""
     metric = METRICS[row["metric"]]
     verdict = f"{row['verdict']} from" if row["verdict"] == "not told apart" else f"{row['verdict']} than"
     unit = f" {metric.unit}" if metric.unit else ""
     numbers = f"difference {row['difference']:+.4g}{unit}"
     if np.isnan(row["low"]):
-        numbers += ", too few frames for an interval"
+        numbers += f", too few frames for an interval: the shortest clip has {shortest} values, {FEWEST_FRAMES} are needed"
     else:
         numbers += f" [{row['low']:+.4g}, {row['high']:+.4g}], adjusted p = {row['p_holm']:.2g}"
-    own = "" if truth is None else f", judged by the distance to the truth's own {_mean(truth):.4g}"
-    found = f"{row['arm']} is {verdict} {control} in {metric.label} ({row['protocol']}): {numbers}{own}."
+    own = "" if truth is None else f", as distance from the truth's own {_mean(truth):.4g}"
+    found = f"{row['arm']} is {verdict} {control} in {metric.label}{own} ({row['protocol']}): {numbers}."
     return f"{found} {_limits(row['clips'], row['frames'], row['seeds'])}"
 
 

@@ -6,6 +6,7 @@ Frames pass one by one from reader through network to writer; nothing is read wh
 """
 
 import itertools
+import math
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -53,9 +54,9 @@ class UpscaleConfig:
     inference: InferenceConfig = field(default_factory=InferenceConfig)
 
     def __post_init__(self) -> None:
-        if self.start < 0:
+        if not 0 <= self.start < math.inf:
             raise InputError(f"start is {self.start} s: 0 or later")
-        if self.duration is not None and self.duration <= 0:
+        if self.duration is not None and not 0 < self.duration < math.inf:
             raise InputError(f"duration is {self.duration} s: it must be positive")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise InputError(f"fps is {self.fps}: more than 0, at most 1000")

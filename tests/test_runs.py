@@ -128,8 +128,9 @@ def test_one_seed_sets_python_numpy_and_torch():
 def test_devices_by_name():
     assert runs.pick_device("cpu").type == "cpu"
     assert runs.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(InputError, match=r"device 'gpu' is unknown: choose auto, cpu or cuda"):
-        runs.pick_device("gpu")
+    for name in ("gpu", "mps", "meta"):
+        with pytest.raises(InputError, match=rf"device '{name}' is unknown or not supported: choose auto, cpu or cuda"):
+            runs.pick_device(name)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")

@@ -125,7 +125,23 @@ def test_where_the_truth_has_its_own_value_better_is_closer_to_it():
     ]
     found = compare(pd.DataFrame(rows)).set_index("arm")
     assert found["verdict"].to_dict() == {"sharp": "better", "shaky": "worse"}
-    assert "judged by the distance to the truth's own 5." in found.loc["sharp", "sentence"]
+    assert "in warping error x1000, as distance from the truth's own 5." in found.loc["sharp", "sentence"]
+    assert found.loc["sharp", "difference"] == pytest.approx(-2, abs=0.1)
+    assert found.loc["shaky", "difference"] == pytest.approx(1, abs=0.1)
+
+
+def test_an_arm_as_far_above_the_truth_as_the_control_is_below_is_not_told_apart():
+    random = np.random.default_rng(8)
+    values = {"pixel-control": 4.0, "sharp": 6.0, "truth": 5.0}
+    rows = [
+        row(arm, None if arm == "truth" else 0, f"c{clip}", frame, value + 0.1 * random.standard_normal(), "warping_error", "study")
+        for arm, value in values.items()
+        for clip in range(6)
+        for frame in range(4)
+    ]
+    found = compare(pd.DataFrame(rows)).iloc[0]
+    assert found["verdict"] == "not told apart"
+    assert abs(found["difference"]) < 0.15
 
 
 def test_one_clip_and_one_seed_say_so():
@@ -144,7 +160,7 @@ def test_too_few_frames_have_a_difference_and_no_interval():
     found = compare(two_arms(frames=3)).iloc[0]
     assert found["difference"] == pytest.approx(0.1, abs=0.02)
     assert found[["low", "high", "p", "p_holm"]].isna().all()
-    assert found["verdict"] == "not told apart" and "too few frames for an interval" in found["sentence"]
+    assert found["verdict"] == "not told apart" and "too few frames for an interval: the shortest clip has" in found["sentence"]
 
 
 def test_a_peer_without_seeds_meets_every_seed_of_the_control():

@@ -1,5 +1,6 @@
 """`stvsr upscale` over the inputs people have: each works, or one line says why not, and nothing half-written stays."""
 
+import math
 import resource
 import signal
 from fractions import Fraction
@@ -263,7 +264,8 @@ def test_what_will_happen_is_said_beforehand(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"start": -1.0}, "start is -1"), ({"duration": 0.0}, "duration is 0"), ({"fps": 0.0}, "fps is 0"),
+    [({"start": -1.0}, "start is -1"), ({"start": math.nan}, "start is nan"), ({"duration": 0.0}, "duration is 0"),
+     ({"duration": math.inf}, "duration is inf"), ({"fps": 0.0}, "fps is 0"),
      ({"device": "tpu9"}, "device 'tpu9'"), ({"model": "nothing"}, "nothing is neither")],
 )  # fmt: skip
 def test_impossible_settings_are_named(tmp_path, values, words):

@@ -47,7 +47,7 @@ def headline_metrics(metrics: pd.DataFrame) -> tuple[str, dict[str, str]]:
     best: tuple[str, dict[str, str]] = ("", {})
     for protocol in sorted(metrics["protocol"].dropna().unique(), key=lambda name: (name != "literature-y", name)):
         names = sorted(metrics.loc[metrics["protocol"] == protocol, "metric"].unique(), key=vocabulary.metric_order)
-        roles = {role: name for name in reversed(names) if (role := vocabulary.metric(name).role)}
+        roles = {role: name for name in reversed(names) if vocabulary.metric(name).better and (role := vocabulary.metric(name).role)}
         if len(roles) > len(best[1]):
             best = (protocol, roles)
     return best

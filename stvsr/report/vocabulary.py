@@ -40,11 +40,7 @@ _PRESENTED_ARMS = {  # name: (label, kind, what), in the order of the tables
         "triplet discriminator with the stabilisers of later years",
     ),
     "modern-lpips": ("modern, LPIPS loss", "adversarial", "the same trained on LPIPS by VGG16: LPIPS flatters it, DISTS does not"),
-    "modern-temporal": (
-        "modern, LPIPS and temporal LPIPS loss",
-        "adversarial",
-        "frames must also change as much as the true ones do: LPIPS and tLP flatter it, DISTS and tOF do not",
-    ),
+    "modern-lpips-refine": ("modern, LPIPS loss, less D", "adversarial", "a second training, with less of the discriminator"),
     "iseebetter": (
         "iSeeBetter",
         "adversarial",
@@ -52,9 +48,9 @@ _PRESENTED_ARMS = {  # name: (label, kind, what), in the order of the tables
     ),
     "basicvsr-triplet": ("BasicVSR + triplet D", "adversarial", "the triplet discriminator on a stronger generator"),
     "basicvsr-lpips": ("BasicVSR + triplet D, LPIPS loss", "adversarial", "the same on a stronger generator"),
-    "basicvsr-temporal": ("BasicVSR + triplet D, temporal LPIPS loss", "adversarial", "frames must change as much as the true ones do"),
-    "rbpn-small-adversarial": ("RBPN, tuned for longer", "peer", "shipped weights: the modern arm, given more time and more clips"),
-    "basicvsr-adversarial": ("BasicVSR, tuned", "peer", "shipped weights: the triplet discriminator on the stronger network"),
+    "basicvsr-lpips-refine": ("BasicVSR + less triplet D, LPIPS loss", "adversarial", "a second training, with less of the discriminator"),
+    "rbpn-small-adversarial": ("RBPN, tuned for longer", "peer", "shipped weights: modern, LPIPS loss (flattering it), more clips"),
+    "basicvsr-adversarial": ("BasicVSR, tuned", "peer", "shipped weights: the same losses on the stronger network; LPIPS flatters it too"),
     "basicvsr-bi": ("BasicVSR", "peer", "published weights of a stronger network, for scale"),
     "basicvsr-bd": ("BasicVSR (BD)", "peer", "published weights of a stronger network for blurred input"),
     "truth": ("truth", "peer", "what the true frames themselves score, where a metric does not need them: the reference"),
@@ -98,7 +94,7 @@ class Metric:
     name: str
     label: str
     unit: str = ""
-    better: str | None = None  # "higher", "lower" or None when unknown
+    better: str | None = None  # "higher", "lower"; None when unknown, or when the truth has a value of its own: closer to it then
     digits: int = 3
     role: str = ""  # "fidelity", "perception" or "time"
     what: str = ""
@@ -112,6 +108,13 @@ class Metric:
     def title(self) -> str:
         """Label and unit, as on an axis."""
         return f"{self.label}, {self.unit}" if self.unit else self.label
+
+    @property
+    def compared(self) -> tuple[str, str | None]:
+        """What a comparison of two methods is about, and its good direction: the distance from the truth's own value if it has one."""
+        if self.better or self.name not in METRICS:
+            return self.title, self.better
+        return f"{self.title}, distance from the truth's", "lower"
 
 
 _PRESENTED = {  # name: (digits, role, what); label, unit and direction are the catalogue's
@@ -137,7 +140,7 @@ def metric(name: str) -> Metric:
         return Metric(name=name, label=name)
     known = METRICS[name]
     digits, role, what = _PRESENTED[name]
-    better = "higher" if known.higher_is_better else "lower"
+    better = None if known.own else "higher" if known.higher_is_better else "lower"
     return Metric(name=name, label=known.label, unit=known.unit, better=better, digits=digits, role=role, what=what)
 
 
