@@ -89,8 +89,8 @@ class FinetuningConfig:
     def __post_init__(self):
         find_arm(self.arm)
         for name in ("discriminator_rate", "flow_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be positive")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         for name in ("discriminator_clip", "fade", "patience", "validate_every", "crops_every"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it cannot be negative")

@@ -20,14 +20,15 @@ PACKAGE = Path(__file__).resolve().parent
 def key_parts(step: Step, upstream: dict[str, str]) -> dict:
     """Return what a step's result depends on: code cells, parameters, the modules they import, inputs, earlier keys.
 
-    Prose, comments and docstrings are no part of it, so that editing them never retrains a model.
+    Prose, comments and docstrings are no part of it, so that editing them never retrains a model; nor is the place of the run
+    folder, so that it may be moved.
     """
     notebook = nbformat.read(step.notebook, as_version=4)
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     modules = imported_modules(cells)
     return {
         "cells": hash_of([_without_prose(cell) for cell in cells]),
-        "parameters": step.parameters,
+        "parameters": _portable(step.parameters, step.parameters.get("folder", "").removesuffix(f"steps/{step.name}")),
         "modules": {name: hash_of(_without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()},
         "inputs": {value: stamp for value in _strings(step.parameters) if (stamp := _stamp(value, step.base))},
         "upstream": upstream,
@@ -76,6 +77,15 @@ def _without_prose(source: str) -> str:
         if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
+
+
+def _portable(value: object, root: str) -> object:
+    """Return parameters with paths into the run folder `root` (with a slash at its end) relative to it."""
+    if isinstance(value, dict):
+        return {name: _portable(item, root) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_portable(item, root) for item in value]
+    return value.replace(f"{root}steps/", "steps/") if isinstance(value, str) and root.endswith("/") else value
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -172,11 +172,20 @@ def test_stale_methods_clips_and_comparisons_go(clips, weights, tmp_path):
     assert not (tmp_path / "comparisons.csv").exists()
 
 
+def test_two_clips_of_one_name_are_refused(tmp_path):
+    for place in ("a", "b"):
+        tiny.write_folder(tmp_path / place / "000", tiny.panning(4, 32, 32))
+    config = configure(tmp_path / "a", data=(str(tmp_path / "a"), str(tmp_path / "b")))
+    with pytest.raises(InputError, match=r"a/000 and .*b/000 are both named 000: give each clip a name of its own"):
+        prepare_clips(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_interrupted_method_is_made_again(clips, weights, tmp_path, monkeypatch):
     config = configure(clips, generators=(f"g={weights / 'start.safetensors'}",))
     names = prepare_clips(config, tmp_path)
 
-    def interrupted(source, device):
+    def interrupted(source, device, config):
         def upscale(frames):
             yield to_uint8(bicubic_up(to_float(frames[:1]), 4))[0]
             raise KeyboardInterrupt

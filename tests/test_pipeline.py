@@ -551,6 +551,24 @@ def test_time_that_runs_out_is_no_failure_and_the_command_goes_on_later(room, mo
     assert reasons()["first"] == (True, "stopped last time")
 
 
+def test_no_step_begins_after_the_time_is_over(room, monkeypatch, built):
+    two(room)
+    monkeypatch.setenv("STVSR_DEADLINE", "inf")
+    assert reproduce("s", minutes=1e-9) == 75
+    assert built == []
+    assert not (room / "reports/s/steps").exists()
+    monkeypatch.setenv("STVSR_DEADLINE", "inf")
+    assert reproduce("s") == 0
+
+
+def test_a_run_folder_that_was_moved_is_not_run_again(room, monkeypatch):
+    two(room)
+    assert reproduce("s") == 0
+    (room / "reports/s").rename(room / "reports/moved")
+    plans = make_plans(load_study("s", room / "reports/moved"))
+    assert [(plan.run, plan.reason) for plan in plans.values()] == [(False, "unchanged")] * len(plans)
+
+
 CHANGES = [
     ({}, True),
     ({"cells": "other figures"}, True),
