@@ -544,6 +544,13 @@ def test_arms_stand_in_the_order_of_the_study():
     assert all(vocabulary.arm(name).what for name in ARMS)
 
 
+def test_a_metric_with_a_value_of_the_truth_has_no_direction_but_its_distance_has():
+    assert vocabulary.metric("warping_error").better is None
+    assert vocabulary.metric("warping_error").compared == ("warping error x1000, distance from the truth's", "lower")
+    assert vocabulary.metric("psnr").compared == ("PSNR, dB", "higher")
+    assert vocabulary.metric("unheard-of").compared == ("unheard-of", None)
+
+
 def test_natural_order_of_frames():
     assert sorted(["10.png", "2.png", "1.png", "a.png"], key=natural) == ["1.png", "2.png", "10.png", "a.png"]
 

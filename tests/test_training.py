@@ -527,7 +527,12 @@ def test_other_weights_behind_the_same_name_are_trained_anew(data, tmp_path):
     first = weights(run)
     save_generator(start, build_generator("rbpn-tiny"))
     launch("stvsr.pretraining", config, run)
-    assert not torch.equal(weights(run)["output.conv.weight"], first["output.conv.weight"])
+    second = weights(run)
+    assert not torch.equal(second["output.conv.weight"], first["output.conv.weight"])
+    start.rename(moved := tmp_path / "moved.safetensors")  # the same weights elsewhere
+    before = (run / "log.jsonl").stat().st_mtime_ns
+    launch("stvsr.pretraining", dataclasses.replace(config, start=str(moved)), run)
+    assert (run / "log.jsonl").stat().st_mtime_ns == before
 
 
 def test_ctrl_c_reaches_a_launched_training_which_saves_and_can_go_on(data, tmp_path, monkeypatch):
