@@ -1,11 +1,14 @@
 """Held-out clips through every method and every protocol: the files behind the study's tables.
 
-In the step's folder: `outputs/METHOD/CLIP/000.png` (with `truth` and `bicubic`), `lr/CLIP/000.png`, `metrics.csv`,
-`summary.csv`, `comparisons.csv`, `data.json`, `weights.json`.
+In the step's folder: `outputs/METHOD/CLIP/000.png` (with `truth` and `bicubic`), `lr/CLIP/000.png`, `scores/PROTOCOL/CLIP.csv`,
+`metrics.csv`, `summary.csv`, `comparisons.csv`, `data.json`, `weights.json`. What is there is not made again, so that an
+evaluation which was interrupted goes on.
 """
 
+import itertools
 import os
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,8 @@ from stvsr import datasets, statistics
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
 from stvsr.errors import InputError
 from stvsr.inference import InferenceConfig, load_upscaler
+from stvsr.keys import code_of, hash_of
+from stvsr.launching import STOPPED, deadline
 from stvsr.metrics.catalogue import find_protocol
 from stvsr.metrics.protocols import TRUTH, evaluate
 from stvsr.models import load_generator
@@ -117,21 +122,46 @@ def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> N
             stamp = f"{sha256} {(lr / STAMP).read_text()}"
             target = folder / "outputs" / name / clip
             if not _is_current(target, stamp):
+                _mind_the_time(folder)
                 _rewrite(target, upscaler(read_clip(lr)), stamp=stamp)
     write_json(folder / "weights.json", weights)
 
 
 def score(config: EvaluationConfig, folder: Path, clips: list[str]) -> pd.DataFrame:
-    """Measure all outputs under every protocol; write and return `metrics.csv`, one row per value."""
+    """Measure all outputs under every protocol; write and return `metrics.csv`, one row per value.
+
+    Raises:
+        InputError: time ran out (`launching.deadline`); what was measured by then is kept.
+    """
     outputs, device = folder / "outputs", str(pick_device(config.device))
     _keep_only(outputs, (*config.methods, TRUTH))  # an earlier run of this folder had other methods or clips
     for part in (*outputs.iterdir(), folder / "lr"):
         _keep_only(part, clips)
-    methods = {name: outputs / name for name in config.methods}
-    tables = [evaluate(methods, outputs / TRUTH, protocol, degradation=config.degradation, device=device) for protocol in config.protocols]
+    code, tables = code_of("stvsr.metrics.protocols"), []
+    for protocol, clip in itertools.product(config.protocols, clips):
+        methods = {name: outputs / name / clip for name in config.methods}
+        made_from = [(name, (path / STAMP).read_text()) for name, path in methods.items()]
+        path, stamp = folder / "scores" / protocol / f"{clip}.csv", hash_of([code, device, config.degradation, made_from])
+        note = path.with_suffix(STAMP)
+        if not (path.is_file() and note.is_file() and note.read_text() == stamp):
+            _mind_the_time(folder)
+            write_csv(path, evaluate(methods, outputs / TRUTH / clip, protocol, degradation=config.degradation, device=device))
+            write_text(note, stamp)
+        tables.append(_read_scores(path))
     metrics = pd.concat(tables, ignore_index=True)
     write_csv(folder / "metrics.csv", metrics)
     return metrics
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    words = dict.fromkeys(("method", "arm", "clip", "border", "weights"), str) | {"seed": "Int64"}
+    empty = {"seed": "", "value": ""}  # elsewhere, a clip may be named NA
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=empty)
+
+
+def _mind_the_time(folder: Path) -> None:
+    if time.time() > deadline():
+        raise InputError(f"evaluation in {folder} {STOPPED}: run it again to go on")
 
 
 def _keep_only(folder: Path, names: Iterable[str]) -> None:

@@ -35,6 +35,12 @@ def key_parts(step: Step, upstream: dict[str, str]) -> dict:
     }
 
 
+def code_of(module: str) -> str:
+    """Return what identifies the code of a module of the package and of those that it imports."""
+    modules = imported_modules([f"import {module}"])
+    return hash_of({name: hash_of(_without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()})
+
+
 def imported_modules(cells: list[str]) -> dict[str, Path]:
     """Return the modules of the package that code imports, directly or through others: name -> file, sorted."""
     found: dict[str, Path] = {}

@@ -1,6 +1,7 @@
 """Held-out clips through methods and protocols, on tiny clips: what is written, kept, made again and refused."""
 
 import dataclasses
+import itertools
 import shutil
 
 import numpy as np
@@ -24,6 +25,7 @@ from stvsr.evaluation import (
     table_of,
     upscale_clips,
 )
+from stvsr.metrics.protocols import evaluate
 from stvsr.models import build_generator, save_generator
 from stvsr.runs import read_json
 from stvsr.video import read_clip
@@ -170,6 +172,32 @@ def test_stale_methods_clips_and_comparisons_go(clips, weights, tmp_path):
         assert [path.name for path in folder.iterdir()] == ["clip1"]
     assert set(metrics["clip"]) == {"clip1"}
     assert not (tmp_path / "comparisons.csv").exists()
+
+
+def test_scoring_that_ran_out_of_time_goes_on_where_it_stopped(clips, weights, tmp_path, monkeypatch):
+    config = configure(clips, generators=(f"g={weights / 'start.safetensors'}",), protocols=("literature-y", "seed-rgb"))
+    whole = run(config, tmp_path / "whole")
+    names = prepare_clips(config, tmp_path)
+    upscale_clips(config, tmp_path, names)
+    scored = []
+
+    def counting(methods, target, protocol, **named):
+        if len(scored) == 1:
+            monkeypatch.setenv("STVSR_DEADLINE", "1")  # the time is over after the second
+        scored.append((protocol, target.name))
+        return evaluate(methods, target, protocol, **named)
+
+    monkeypatch.setattr(evaluation, "evaluate", counting)
+    with pytest.raises(InputError, match=r"stopped before its end .*: run it again to go on"):
+        score(config, tmp_path, names)
+    assert len(scored) == 2
+    assert not (tmp_path / "metrics.csv").exists()
+    monkeypatch.delenv("STVSR_DEADLINE")
+    pd.testing.assert_frame_equal(score(config, tmp_path, names), whole)
+    assert sorted(scored) == sorted(itertools.product(config.protocols, names))  # each once
+    (tmp_path / "outputs" / "g" / names[0] / ".made-from").write_text("other weights")
+    score(config, tmp_path, names)
+    assert sorted(scored[len(names) * 2 :]) == sorted((protocol, names[0]) for protocol in config.protocols)
 
 
 def test_two_clips_of_one_name_are_refused(tmp_path):
