@@ -87,17 +87,15 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
     clips = datasets.load_clips(config.data, config.split)
     clips = datasets.select_clips(clips, config.clips) if config.clips else clips
     least = max((find_protocol(protocol).least_frames for protocol in config.protocols), default=1)
+    named: dict[str, datasets.Clip] = {}
     for clip in clips:
         if len(clip) < least:
             raise InputError(f"clip {clip.name} has {len(clip)} frames, the protocols need {least}: drop the clip")
-    named = {clip.name.replace("/", "-"): clip for clip in clips}
-    for clip in clips:
-        if (other := named[clip.name.replace("/", "-")]) is not clip:
-            raise InputError(f"{clip.source} and {other.source} are both named {clip.name}: give each clip a name of its own")
+        if (other := named.setdefault(clip.name.replace("/", "-"), clip)) is not clip:
+            raise InputError(f"{other.source} and {clip.source} are both named {clip.name}: give each clip a name of its own")
     entries = []
-    for clip in tqdm(clips, desc="clips", unit="clip", mininterval=5):
+    for name, clip in tqdm(named.items(), desc="clips", unit="clip", mininterval=5):
         count = min(len(clip), config.frames or len(clip))
-        name = clip.name.replace("/", "-")
         frames = crop_to_multiple(clip.frames(range(count)), SCALE)
         entry = {"clip": name, "source": clip.source.name, "sha256": clip.fingerprint(), "frames": count, "split": config.split,
                  "height": frames.shape[1], "width": frames.shape[2], "degradation": config.degradation}  # fmt: skip
@@ -121,7 +119,7 @@ def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> N
             lr = folder / "lr" / clip
             stamp = f"{sha256} {(lr / STAMP).read_text()}"
             target = folder / "outputs" / name / clip
-            if not _is_current(target, stamp):
+            if not _is_current(target / STAMP, stamp):
                 _mind_the_time(folder)
                 _rewrite(target, upscaler(read_clip(lr)), stamp=stamp)
     write_json(folder / "weights.json", weights)
@@ -137,13 +135,13 @@ def score(config: EvaluationConfig, folder: Path, clips: list[str]) -> pd.DataFr
     _keep_only(outputs, (*config.methods, TRUTH))  # an earlier run of this folder had other methods or clips
     for part in (*outputs.iterdir(), folder / "lr"):
         _keep_only(part, clips)
-    code, tables = code_of("stvsr.metrics.protocols"), []
+    code, tables = code_of(["import stvsr.metrics.protocols"]), []
     for protocol, clip in itertools.product(config.protocols, clips):
         methods = {name: outputs / name / clip for name in config.methods}
         made_from = [(name, (path / STAMP).read_text()) for name, path in methods.items()]
         path, stamp = folder / "scores" / protocol / f"{clip}.csv", hash_of([code, device, config.degradation, made_from])
         note = path.with_suffix(STAMP)
-        if not (path.is_file() and note.is_file() and note.read_text() == stamp):
+        if not (path.is_file() and _is_current(note, stamp)):
             _mind_the_time(folder)
             write_csv(path, evaluate(methods, outputs / TRUTH / clip, protocol, degradation=config.degradation, device=device))
             write_text(note, stamp)
@@ -197,13 +195,13 @@ def table_of(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
 STAMP = ".made-from"
 
 
-def _is_current(folder: Path, stamp: str) -> bool:
-    return (folder / STAMP).is_file() and (folder / STAMP).read_text() == stamp
+def _is_current(note: Path, stamp: str) -> bool:
+    return note.is_file() and note.read_text() == stamp
 
 
 def _rewrite(folder: Path, frames, *, stamp: str) -> None:
     """Write frames with a note of what they were made from; a folder that is interrupted has no note, and is made again."""
-    if _is_current(folder, stamp):
+    if _is_current(folder / STAMP, stamp):
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)

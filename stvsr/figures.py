@@ -265,10 +265,10 @@ def gradient_norms(log: pd.DataFrame, *, title: str = "Gradient into the generat
     """
     names = {f"gradient_{term}": term for term in terms_of(log, "gradient_")}
     lines = {term: _thin(log, name).rename(columns={name: term}) for name, term in names.items()}
-    zero = [label.replace("_", " ") for label, line in lines.items() if (line[label] == 0).all()]
-    figure = _log_lines({label: line for label, line in lines.items() if label.replace("_", " ") not in zero}, title, "norm", size)
+    zero = [label for label, line in lines.items() if (line[label] == 0).all()]
+    figure = _log_lines({label: line for label, line in lines.items() if label not in zero}, title, "norm", size)
     if zero:
-        note = f"{' and '.join(zero)} gradient: exactly 0 at every step"
+        note = f"{' and '.join(zero).replace('_', ' ')} gradient: exactly 0 at every step"
         figure.axes[0].set_xlabel(f"step\n{note}", color=INK)
         describe(figure, f"{alt(figure)} The {note}.")
     return figure

@@ -25,20 +25,19 @@ def key_parts(step: Step, upstream: dict[str, str]) -> dict:
     """
     notebook = nbformat.read(step.notebook, as_version=4)
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    modules = imported_modules(cells)
     return {
         "cells": hash_of([_without_prose(cell) for cell in cells]),
         "parameters": _portable(step.parameters, step.parameters.get("folder", "").removesuffix(f"steps/{step.name}")),
-        "modules": {name: hash_of(_without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()},
+        "modules": code_of(cells),
         "inputs": {value: stamp for value in _strings(step.parameters) if (stamp := _stamp(value, step.base))},
         "upstream": upstream,
     }
 
 
-def code_of(module: str) -> str:
-    """Return what identifies the code of a module of the package and of those that it imports."""
-    modules = imported_modules([f"import {module}"])
-    return hash_of({name: hash_of(_without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()})
+def code_of(cells: list[str]) -> dict[str, str]:
+    """Return the modules of the package that code imports, directly or through others: name -> hash of its code."""
+    modules = imported_modules(cells)
+    return {name: hash_of(_without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()}
 
 
 def imported_modules(cells: list[str]) -> dict[str, Path]:
