@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from stvsr import distributed
 from stvsr.errors import InputError
-from stvsr.launching import deadline
+from stvsr.launching import deadline, identity
 from stvsr.models import save_generator
 from stvsr.runs import as_json, load_tensors, read_log, save_tensors, write_text
 from stvsr.training import OptimConfig
@@ -22,22 +22,24 @@ from stvsr.training import OptimConfig
 class Checkpoint:
     """Everything a training needs to go on exactly: weights, optimiser states, step; one atomic file.
 
-    `carried` names modules whose gradients are not zeroed between steps, so that they are a part of the state.
+    It is of one configuration and of one start, which may be moved meanwhile (`launching.identity`). `carried` names modules
+    whose gradients are not zeroed between steps, so that they are a part of the state.
     """
 
     def __init__(
         self,
         folder: Path,
+        config: object,
         modules: dict[str, nn.Module],
         optimizers: dict,
         rank: distributed.Rank,
         carried: tuple[str, ...] = (),
     ):
-        self.carried = carried
+        self.config, self.identity, self.carried = config, identity(config), carried
         self.folder, self.path = Path(folder), Path(folder) / "checkpoint.safetensors"
         self.modules, self.optimizers, self.rank = modules, optimizers, rank
 
-    def save(self, step: int, config: object) -> None:
+    def save(self, step: int) -> None:
         if self.rank.index:
             return
         tensors = {f"module/{name}/{key}": value for name, module in self.modules.items() for key, value in module.state_dict().items()}
@@ -47,14 +49,14 @@ class Checkpoint:
         for name in self.carried:
             learned = self.modules[name].named_parameters()
             tensors |= {f"gradient/{name}/{key}": value.grad for key, value in learned if value.grad is not None}
-        save_tensors(self.path, tensors, {"step": step, "config": as_json(config)})
+        save_tensors(self.path, tensors, {"step": step, "identity": self.identity})
 
-    def load(self, config: object) -> int:
+    def load(self) -> int:
         """Restore the last state and return its step, 0 when there is none; InputError when it is of another config."""
         if not self.path.is_file():
             return 0
         tensors, meta = load_tensors(self.path)
-        if meta.get("config") != as_json(config):
+        if meta.get("identity") != self.identity:
             raise InputError(f"{self.path} was made with another configuration: choose another folder or delete it")
         for name, module in self.modules.items():
             prefix = f"module/{name}/"
@@ -147,8 +149,8 @@ class Guard:
         return self.rank.any(self.interrupted or time.time() > self.deadline)
 
 
-def finish(checkpoint: Checkpoint, config: object, generator: nn.Module, meta: dict) -> None:
+def finish(checkpoint: Checkpoint, generator: nn.Module, meta: dict) -> None:
     """Write the trained generator and take the larger training state away."""
     if checkpoint.rank.index == 0:
-        save_generator(checkpoint.folder / "generator.safetensors", generator, **meta, training=as_json(config))
+        save_generator(checkpoint.folder / "generator.safetensors", generator, **meta, training=as_json(checkpoint.config))
         checkpoint.path.unlink(missing_ok=True)

@@ -127,8 +127,8 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
     gap = Gap(config, rank)
     modules = {"gap": gap} | {name: module for name, module in players.named_children() if name != "vgg"}
     modules |= {"ema": averaged} if averaged else {}
-    checkpoint = Checkpoint(folder, modules, optimizers, rank, ("discriminator",) if arm.accumulating else ())
-    start = checkpoint.load(config)
+    checkpoint = Checkpoint(folder, config, modules, optimizers, rank, ("discriminator",) if arm.accumulating else ())
+    start = checkpoint.load()
     sample = replace(sample_config(players.generator, config.data, targets=3), hr_flow=True, four_states=arm.four_states)
     dataset = open_dataset(config.data, sample, optim)
     if rank.index == 0:
@@ -158,10 +158,10 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
             saving = stop or (step + 1) % optim.save_every == 0
             log.write(step + 1, optim, terms, saving=saving)
             if saving:
-                checkpoint.save(step + 1, config)
+                checkpoint.save(step + 1)
             if stop:
                 return False
-    finish(checkpoint, config, averaged or players.generator, {"task": "fine-tuning", "arm": config.arm, "start": config.start})
+    finish(checkpoint, averaged or players.generator, {"task": "fine-tuning", "arm": config.arm, "start": config.start})
     return True
 
 

@@ -64,17 +64,14 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
         InputError: the training stopped with an error, whose line is repeated.
     """
     folder = Path(folder)
-    result, written, started = folder / "generator.safetensors", folder / "config.json", folder / "start.json"
-    start = weights_file(config.start) if config.start else None
-    asked = {written: as_json(config), started: {"sha256": digest(start) if start else ""}}
-    before = {path: read_json(path) for path in asked if path.is_file()}
-    same = {**before, written: before.get(written, {}) | {"start": config.start}} == asked  # by its hash: the start may have moved
-    if result.is_file() and same:
+    result, written, known = folder / "generator.safetensors", folder / "config.json", folder / "identity.json"
+    asked, before = identity(config), read_json(known) if known.is_file() else None
+    if result.is_file() and before == asked:
         return result
-    if before and not same:
+    if written.is_file() and before != asked:
         discard(folder)
-    for path, content in asked.items():
-        write_json(path, content)
+    write_json(written, as_json(config))
+    write_json(known, asked)
     runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     command = [sys.executable, *runner, "-m", module, str(folder)]
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # threads that spin at barriers starve a machine that is shared
@@ -89,6 +86,13 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
     return result
 
 
+def identity(config: object) -> dict:
+    """Return what a training is told apart by: its configuration, with the hash of the start's weights instead of their place."""
+    start = getattr(config, "start", "")
+    file = weights_file(start) if start else None
+    return as_json(config) | {"start": digest(file) if file else ""}
+
+
 def deadline() -> float:
     """Return the time, seconds since the epoch, at which work is to stop: $STVSR_DEADLINE, which `--minutes` sets."""
     return float(os.environ.get("STVSR_DEADLINE", "inf"))
@@ -96,7 +100,7 @@ def deadline() -> float:
 
 def discard(folder: Path) -> None:
     """Take away what a training left in its folder, so that the next one starts anew."""
-    for name in ("config.json", "start.json", "generator.safetensors", "checkpoint.safetensors", "log.jsonl"):
+    for name in ("config.json", "identity.json", "generator.safetensors", "checkpoint.safetensors", "log.jsonl"):
         (folder / name).unlink(missing_ok=True)
     for name in ("crops", "tensorboard"):
         shutil.rmtree(folder / name, ignore_errors=True)

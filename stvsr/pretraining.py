@@ -72,8 +72,8 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     optimizer = torch.optim.Adam(generator.parameters(), lr=optim.learning_rate, foreach=True)
     modules = {"generator": generator} | ({"ema": averaged} if averaged else {})
     precision = Precision(optim.precision, rank.device)
-    checkpoint = Checkpoint(folder, modules, {"generator": optimizer}, rank)
-    start = checkpoint.load(config)
+    checkpoint = Checkpoint(folder, config, modules, {"generator": optimizer}, rank)
+    start = checkpoint.load()
     sample = sample_config(generator, config.data)
     dataset = open_dataset(config.data, sample, optim)
     if rank.index == 0:
@@ -97,10 +97,10 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
             saving = stop or (step + 1) % optim.save_every == 0
             log.write(step + 1, optim, terms, saving=saving)
             if saving:
-                checkpoint.save(step + 1, config)
+                checkpoint.save(step + 1)
             if stop:
                 return False
-    finish(checkpoint, config, averaged or generator, {"task": "pretraining", "start": config.start})
+    finish(checkpoint, averaged or generator, {"task": "pretraining", "start": config.start})
     return True
 
 

@@ -303,10 +303,29 @@ def test_a_checkpoint_of_another_configuration_is_refused(data, tmp_path, monkey
         pretrain(tiny.pretraining(data, learning_rate=2e-3), tmp_path)
 
 
+def test_a_stopped_run_goes_on_when_its_start_has_moved_and_not_when_it_has_changed(data, tmp_path, monkeypatch):
+    start, moved = tmp_path / "start.safetensors", tmp_path / "elsewhere" / "start.safetensors"
+    save_generator(start, build_generator("rbpn-tiny"))
+    config = tiny.pretraining(data, steps=2, start=str(start))
+    assert pretrain(config, tmp_path / "whole")
+    stop_after_each_step(monkeypatch)
+    assert not pretrain(config, tmp_path / "pieces")
+    moved.parent.mkdir()
+    start.rename(moved)
+    config = dataclasses.replace(config, start=str(moved))
+    assert not pretrain(config, tmp_path / "pieces")
+    assert pretrain(config, tmp_path / "pieces")
+    assert identical(tmp_path / "whole", tmp_path / "pieces")
+    assert not pretrain(config, tmp_path / "changed")
+    save_generator(moved, build_generator("rbpn-tiny"))
+    with pytest.raises(InputError, match=r"was made with another configuration"):
+        pretrain(config, tmp_path / "changed")
+
+
 def test_a_checkpoint_that_says_nothing_of_its_configuration_is_refused(tmp_path):
     save_tensors(tmp_path / "checkpoint.safetensors", {}, {"step": 1})
     with pytest.raises(InputError, match=r"was made with another configuration"):
-        Checkpoint(tmp_path, {}, {}, ALONE).load(tiny.optim())
+        Checkpoint(tmp_path, tiny.optim(), {}, {}, ALONE).load()
 
 
 def test_the_same_seed_gives_the_same_run_and_another_another(data, tmp_path):
@@ -328,13 +347,13 @@ def test_carried_gradients_are_part_of_a_checkpoint(tmp_path):
     def build():
         module = torch.nn.Linear(2, 1)
         adam = torch.optim.Adam(module.parameters())
-        return module, Checkpoint(tmp_path, {"d": module}, {"d": adam}, ALONE, ("d",))
+        return module, Checkpoint(tmp_path, tiny.optim(), {"d": module}, {"d": adam}, ALONE, ("d",))
 
     module, checkpoint = build()
     module(torch.ones(1, 2)).sum().backward()
-    checkpoint.save(7, tiny.optim())
+    checkpoint.save(7)
     other, restored = build()
-    assert restored.load(tiny.optim()) == 7
+    assert restored.load() == 7
     assert torch.equal(other.weight, module.weight)
     assert torch.equal(other.weight.grad, module.weight.grad)
 
