@@ -40,7 +40,7 @@ _PRESENTED_ARMS = {  # name: (label, kind, what), in the order of the tables
         "triplet discriminator with the stabilisers of later years",
     ),
     "modern-lpips": ("modern, LPIPS loss", "adversarial", "the same trained on LPIPS by VGG16: LPIPS flatters it, DISTS does not"),
-    "modern-lpips-refine": ("modern, LPIPS loss, less D", "adversarial", "a second training, with less of the discriminator"),
+    "modern-lpips-refine": ("modern, LPIPS loss, less D", "adversarial", "a second training: more of LPIPS, less of D"),
     "iseebetter": (
         "iSeeBetter",
         "adversarial",
