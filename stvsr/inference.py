@@ -22,6 +22,7 @@ from stvsr.errors import InputError
 from stvsr.flow import estimator
 from stvsr.models import load_generator
 from stvsr.models.basicvsr import SCALE, BasicVSR
+from stvsr.precision import exact
 from stvsr.shots import by_shot
 from stvsr.tiles import Tile, upscale_tiles
 
@@ -38,7 +39,7 @@ class InferenceConfig:
     tile: side of a tile, input pixels; 0 is the whole frame, None the largest that fits into the free memory.
     tile_overlap: input pixels that adjacent tiles share.
     window: frames that BasicVSR propagates together. window_overlap: frames that two windows share.
-    half: 16-bit arithmetic; None means on CUDA only.
+    half: 16-bit arithmetic; None means on CUDA only. Without it results are those of full float32, also on a GPU.
     """
 
     tile: int | None = None
@@ -155,7 +156,7 @@ class _Network(Upscaler):
     def _running(self) -> Iterator[None]:
         half = self.device.type == "cuda" if self.config.half is None else self.config.half
         dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16  # what each of them is fast in
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=dtype, enabled=half):
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=dtype) if half else exact():
             yield
 
     def _steps(self, results: Iterable[Tensor]) -> Iterator[Tensor]:

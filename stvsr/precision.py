@@ -1,4 +1,4 @@
-"""Mixed precision: in which numbers a training computes."""
+"""In which numbers a training computes, and what is measured."""
 
 import contextlib
 import math
@@ -30,6 +30,11 @@ class Precision:
 
     def autocast(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.enabled)
+
+
+def exact() -> contextlib.AbstractContextManager:
+    """Keep a GPU's convolutions in full float32 and their sums in one order; its default, TF32, moves LPIPS in the fourth digit."""
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 def descend(loss: Tensor, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:

@@ -1,5 +1,6 @@
 """The adversarial loop: whose gradient reaches whom, arm by arm; learning, resuming, guards, and what each fault of 2019 does."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -508,3 +509,16 @@ def test_every_network_that_learns_has_an_optimiser_and_no_other(data, name):
     game, _ = play(configure(data, name))
     assert set(game.optimizers) == {player for player in ("generator", "discriminator", "flow") if getattr(game.players, player)}
     assert all(not parameter.requires_grad for parameter in (game.players.vgg.parameters() if game.players.vgg else ()))
+
+
+@pytest.mark.parametrize("name", list(ARMS))
+def test_a_step_stays_on_its_device(data, monkeypatch, name):
+    """`meta`, a device without numbers, stands for a GPU: what is left on the CPU cannot be joined with what is there."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which it does not have
+    game, batch = play(configure(data, name))
+    game.players.to("meta")
+    batch = {key: tensor.to("meta") for key, tensor in batch.items()}
+    outputs = outputs_of(game, batch)
+    terms = discriminator_step(game, outputs, batch, noise()) if game.discriminator else {}
+    terms |= generator_step(game, outputs, batch, noise())
+    assert {value.device.type for name, value in terms.items() if not name.startswith("gradient_")} == {"meta"}

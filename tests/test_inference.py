@@ -188,6 +188,21 @@ def test_half_precision_is_close(checkpoints):
         assert np.abs(upscale(path, frames, half=True).astype(int) - upscale(path, frames)).mean() < 1.5
 
 
+@pytest.mark.parametrize("name", ["rbpn", "basicvsr"])
+@pytest.mark.parametrize("half", [False, True])
+def test_without_half_precision_convolutions_are_exact_on_a_gpu_too(checkpoints, monkeypatch, name, half):
+    seen = set()
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    upscaler = load_upscaler(checkpoints / f"{name}.safetensors", config=InferenceConfig(tile=0, half=half))
+    for module in upscaler.network.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.register_forward_hook(lambda *_: seen.add((torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic)))
+    before = torch.backends.cudnn.deterministic
+    list(upscaler(moving(3, 16, 20)))
+    assert seen == {(True, before) if half else (False, True)}
+    assert torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.deterministic == before
+
+
 def test_tile_follows_the_free_memory(checkpoints, monkeypatch):
     path, size = checkpoints / "basicvsr.safetensors", (720, 1280)
 

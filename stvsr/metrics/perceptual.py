@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from stvsr import assets
 from stvsr.errors import InputError
 from stvsr.metrics.fidelity import check_pair, size
+from stvsr.precision import exact
 
 Features = list[Tensor]  # per layer, (C, h, w)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -50,7 +51,7 @@ class LPIPS:
     @torch.inference_mode()
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
         """Return the normalised features of equally large uint8 (H, W, 3) frames, computed as one batch."""
-        with _exact():
+        with exact():
             image = 2 * _batch(frames, self.device) - 1
             layers = [self.normalise(layer) for layer in self.network.net(self.network.scaling_layer(image))]
         return [[layer[i] for layer in layers] for i in range(len(frames))]
@@ -58,7 +59,7 @@ class LPIPS:
     @torch.inference_mode()
     def distance(self, first: Features, second: Features) -> float:
         """Return LPIPS, 0 for equal frames: over the layers, the weighted squared feature difference, averaged over space."""
-        with _exact():
+        with exact():
             layers = zip(self.network.lins, first, second, strict=True)
             return sum(linear((a - b)[None].square()).mean() for linear, a, b in layers).item()
 
@@ -85,7 +86,7 @@ class DISTS:
     @torch.inference_mode()
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
         """Return the frames themselves and the last rectified map of each VGG16 stage, computed as one batch."""
-        with _exact():
+        with exact():
             image = _batch(frames, self.device)
             mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
             layers, maps, rest = [image], (image - mean) / std, iter(self.convolutions)
@@ -176,11 +177,6 @@ def _distance(name: str, result: np.ndarray, target: np.ndarray, device: str) ->
     check_size(name, target)
     measuring = network(name, str(device))
     return measuring.distance(*measuring.features([result, target]))
-
-
-def _exact():
-    """Keep convolutions in full float32 on a GPU: TF32 moves a distance in its fourth digit."""
-    return torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
 
 
 def _batch(frames: Sequence[np.ndarray], device: torch.device) -> Tensor:
