@@ -39,7 +39,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     command.add_argument("study", help="name in notebooks/studies, or a .toml file")
     command.add_argument("--out", type=Path, help="run folder (default: reports/STUDY)")
     command.add_argument("--only", default="", metavar="STEP", help="run this step and what it needs")
-    command.add_argument("--jobs", type=int, default=1, metavar="N", help="steps at once on this machine")
+    command.add_argument("--jobs", type=int, default=1, metavar="N", help="steps at once on this machine, each with GPUs of its own")
     command.add_argument("--scheduler", default="", metavar="ADDRESS", help="run steps on an existing Dask cluster")
     command.add_argument("--minutes", type=float, default=0, help="stop after so long, with checkpoints; run again to go on")
     command.add_argument("--dry-run", action="store_true", help="say which steps would run and why")

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from stvsr.errors import InputError
 from stvsr.runs import pick_device
 
 
@@ -53,13 +54,19 @@ class Rank:
 
 
 def current(device: str = "auto") -> Rank:
-    """Return this process's rank from torchrun's environment, joining the group on the first call; alone without it."""
+    """Return this process's rank from torchrun's environment, joining the group on the first call; alone without it.
+
+    Raises:
+        InputError: there are fewer GPUs than processes.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         return Rank(index=0, world=1, device=pick_device(device))
     picked = pick_device(device)
     if picked.type == "cuda":
         picked = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if picked.index >= (count := torch.cuda.device_count()):
+            raise InputError(f"{world} processes have {count} GPUs to share: set processes to {count} or fewer")
         torch.cuda.set_device(picked)
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if picked.type == "cuda" else "gloo")

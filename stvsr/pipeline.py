@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
+import torch
 
 from stvsr.errors import InputError
 from stvsr.keys import hash_of, key_parts
@@ -51,9 +52,9 @@ def reproduce(
 
     Args:
         study: a name in notebooks/studies or a TOML file. out: run folder, reports/NAME by default.
-        only: run this step and what it needs. jobs: steps at once on this machine. scheduler: address of a Dask cluster
-            that runs the steps instead. minutes: after so long start no step, and stop trainings with checkpoints. dry_run: say what would
-            run and why, and do nothing. report_only: build the report from what is there.
+        only: run this step and what it needs. jobs: steps at once on this machine, among which its GPUs are dealt out.
+        scheduler: address of a Dask cluster that runs the steps instead. minutes: after so long start no step, and stop trainings
+            with checkpoints. dry_run: say what would run and why, and do nothing. report_only: build the report from what is there.
 
     Raises:
         InputError: the study, a parameter or a name is wrong; said before anything runs.
@@ -203,10 +204,30 @@ def _executor(jobs: int, scheduler: str) -> Iterator[concurrent.futures.Executor
             yield client.get_executor(pure=False)
     elif jobs > 1:
         context = multiprocessing.get_context("spawn")
-        with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as executor:
+        shares = context.Queue()
+        for share in gpu_shares(visible_gpus(), jobs):
+            shares.put(share)
+        with concurrent.futures.ProcessPoolExecutor(jobs, context, initializer=_take_share, initargs=(shares,)) as executor:
             yield executor
     else:
         yield _Here()
+
+
+def visible_gpus() -> list[str]:
+    """Return this machine's GPUs that CUDA_VISIBLE_DEVICES leaves, as it names them."""
+    count = torch.cuda.device_count()
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",")[:count] if named else [str(index) for index in range(count)]
+
+
+def gpu_shares(gpus: list[str], jobs: int) -> list[str]:
+    """Return the CUDA_VISIBLE_DEVICES of each of so many jobs: all GPUs are dealt out; what is scarce is shared."""
+    return [",".join(gpus[job::jobs]) or (gpus[job % len(gpus)] if gpus else "") for job in range(jobs)]
+
+
+def _take_share(shares: multiprocessing.Queue) -> None:
+    if share := shares.get():
+        os.environ["CUDA_VISIBLE_DEVICES"] = share
 
 
 def _threads(jobs: int) -> int:

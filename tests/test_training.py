@@ -427,6 +427,15 @@ def test_time_that_is_up_stops_a_run(monkeypatch):
 # ---- data
 
 
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(distributed, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InputError, match="4 processes have 2 GPUs to share: set processes to 2 or fewer"):
+        distributed.current()
+
+
 def test_processes_share_every_batch_without_overlap(data):
     config = tiny.optim(steps=3, batch=4)
     sizes = training.sample_config(build_generator("rbpn-tiny"), DataConfig(patch=8))
