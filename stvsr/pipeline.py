@@ -18,12 +18,16 @@ from pathlib import Path
 
 import papermill
 import torch
+from traitlets.config import Config
 
 from stvsr.errors import InputError
 from stvsr.keys import hash_of, key_parts
 from stvsr.launching import STOPPED, deadline, discard
 from stvsr.runs import environment, read_json, write_json
 from stvsr.studies import Step, Study, load_study
+
+# other users of a machine shall not read what a notebook and its kernel say, nor every step warn that they could
+PRIVATE = Config(KernelManager={"transport_encryption": "auto"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +277,7 @@ def run_step(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, st
             parameters=step.parameters,
             progress_bar=False,
             stderr_file=sys.stderr if sys.stderr.isatty() else None,
+            config=PRIVATE,
             cwd=str(step.base),
         )
         state = "done"

@@ -522,6 +522,12 @@ def test_an_arm_that_only_stopped_is_waited_for(room):
     assert plans["evaluate"].step.needs == ("a-s0", "b-s0")
 
 
+def test_what_passes_between_notebook_and_kernel_is_encrypted(room, capfd):
+    two(room)
+    assert reproduce("s", only="first") == 0
+    assert "without encryption" not in capfd.readouterr().err, "the kernel warns of it by itself"
+
+
 def test_a_kernel_that_dies_fails_its_step_only(room):
     notebook(room / "notebooks" / "dies.ipynb", PARAMETERS, "import os\nos._exit(9)")
     notebook(room / "notebooks" / "work.ipynb", PARAMETERS, WORK)
