@@ -145,6 +145,8 @@ def generator_terms(game: Game, leaves: list[Tensor], batch: Batch, noise: torch
         inputs = [image / image.detach().amax() if arm.vgg_input == "maximum" else image for image in (images, wanted)]
         distance = losses.lpips_loss if arm.vgg_layer == LPIPS else losses.perceptual_loss
         terms["perceptual"] = arm.perceptual, distance(*inputs, game.players.vgg)
+    if arm.temporal_perceptual:
+        terms["temporal_perceptual"] = arm.temporal_perceptual, losses.temporal_lpips_loss(output, truth, game.players.vgg)
     if arm.total_variation:
         terms["total_variation"] = arm.total_variation, losses.total_variation(images)
     if arm.ping_pong:

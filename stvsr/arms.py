@@ -15,7 +15,8 @@ DISCRIMINATORS = ("none", "recurrent", "triplet", "single-frame")
 class Arm:
     """What one arm minimises and what its discriminator sees.
 
-    pixel, perceptual, total_variation, adversarial, flow_adversarial, feature_matching, ping_pong: weights of G's terms.
+    pixel, perceptual, temporal_perceptual, total_variation, adversarial, flow_adversarial, feature_matching, ping_pong: weights of
+    G's terms.
     r1: weight of D's gradient penalty. betas: of D's Adam. fidelity: l1, charbonnier or squared. vgg_layer: of the perceptual term, or
     `lpips`, that distance by VGG16.
     vgg_input: `imagenet`, or `maximum` (divided by the batch's maximum, as coded in 2019).
@@ -28,6 +29,7 @@ class Arm:
 
     pixel: float = 1.0
     perceptual: float = 0.0
+    temporal_perceptual: float = 0.0
     total_variation: float = 0.0
     adversarial: float = 0.0
     flow_adversarial: float = 0.0
@@ -57,13 +59,15 @@ class Arm:
             raise InputError("an adversarial weight needs a discriminator: choose one, or weight 0")
         if self.ping_pong and self.discriminator != "triplet":
             raise InputError("the ping-pong loss goes with the triplet discriminator's three frames: choose triplet")
+        if self.temporal_perceptual and self.vgg_layer != LPIPS:
+            raise InputError("the temporal perceptual loss measures change by LPIPS: set vgg_layer to lpips")
         if self.kind == "hinge" and self.soft_labels:
             raise InputError("hinge losses have no labels: set soft_labels to false")
 
     @property
     def targets(self) -> int:
         """Frames that G makes per sample: three where a loss looks at several of them."""
-        return 3 if self.flow_adversarial or self.discriminator == "triplet" else 1
+        return 3 if self.flow_adversarial or self.temporal_perceptual or self.discriminator == "triplet" else 1
 
 
 # weights of the published code with flow; without flow it used 0.001, 0.006 and 0.05, so its two runs are no ablation of flow
@@ -118,6 +122,12 @@ ARMS: dict[str, Arm] = {
         discriminator="single-frame", says="single-frame discriminator and four-fold loss of iSeeBetter (2020)",
     ),
     "modern-lpips": _lpips,
+    # what a discriminator has to beat: the loss that people's judgement was fitted to, and the same with an eye on time
+    "perceptual-lpips": Arm(perceptual=0.1, vgg_layer=LPIPS, says="modern-lpips without its discriminator"),
+    "perceptual-temporal": Arm(
+        perceptual=0.1, temporal_perceptual=0.1, vgg_layer=LPIPS,
+        says="... and as much perceived change from frame to frame as the truth has: a loss that sees time, no discriminator",
+    ),
     "basicvsr-triplet": dataclasses.replace(
         _modern, adversarial=0.05, generator="basicvsr", says="the modern arm, adversarially stronger, on BasicVSR"
     ),
@@ -141,7 +151,7 @@ def find_arm(name: str) -> Arm:
 
 def describe() -> pd.DataFrame:
     """Return the table of arms: what each minimises, with which discriminator, and what it is."""
-    shown = ["pixel", "perceptual", "vgg_layer", "adversarial", "flow_adversarial", "feature_matching", "r1",
+    shown = ["pixel", "perceptual", "vgg_layer", "temporal_perceptual", "adversarial", "flow_adversarial", "feature_matching", "r1",
              "discriminator", "norm", "kind"]  # fmt: skip
     rows = [{"arm": name, **{field: getattr(arm, field) for field in shown}, "says": arm.says} for name, arm in ARMS.items()]
     return pd.DataFrame(rows).set_index("arm")

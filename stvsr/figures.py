@@ -242,7 +242,9 @@ def learning_curves(
     return describe(figure, f"Learning curves of the {term} loss: {'; '.join(ends) or 'nothing was logged'}.")
 
 
-TERMS = ("pixel", "perceptual", "total_variation", "ping_pong", "feature_matching", "adversarial", "flow_adversarial")
+TERMS = (
+    "pixel", "perceptual", "temporal_perceptual", "total_variation", "ping_pong", "feature_matching", "adversarial", "flow_adversarial",
+)  # fmt: skip
 
 
 def terms_of(log: pd.DataFrame, prefix: str = "") -> list[str]:

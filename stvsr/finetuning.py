@@ -176,7 +176,7 @@ def build_players(arm: Arm, config: FinetuningConfig) -> Players:
         flow = load_pwcnet(config.pwcnet) if config.pwcnet else load_spynet("cpu")
         flow.requires_grad_(True)
     vgg = None
-    if arm.perceptual:
+    if arm.perceptual or arm.temporal_perceptual:
         network = "vgg19" if config.vgg else "vgg16"
         measured = arm.vgg_layer == LPIPS
         vgg = perceptual.LPIPS("vgg").network if measured else VGGFeatures(arm.vgg_layer, network, config.vgg or None).eval()

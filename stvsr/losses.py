@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr.errors import InputError
@@ -53,6 +53,26 @@ def lpips_loss(output: Tensor, target: Tensor, network: Callable[[Tensor, Tensor
     scores better by LPIPS than it looks, even when another backbone measures: compare DISTS as well.
     """
     return network(2 * output - 1, 2 * target - 1).mean()
+
+
+def temporal_lpips_loss(output: Tensor, target: Tensor, network: nn.Module) -> Tensor:
+    """Return how far the perceived change from frame to frame is from the truth's, at each place: tLP as a loss.
+
+    tLP (Chu et al., TecoGAN, SIGGRAPH 2020) takes the LPIPS of adjacent frames, of the output and of the truth, and compares
+    these two numbers: flicker in one place makes up for stiffness in another. Here they are compared before they are averaged,
+    in every layer. Videos (B, T, 3, H, W), T at least 2; `network`: LPIPS of the authors' package, as in `lpips_loss`.
+    """
+    with torch.no_grad():
+        wanted = _perceived_changes(target, network)
+    made = _perceived_changes(output, network)
+    return torch.stack([pixel_loss(*layers) for layers in zip(made, wanted, strict=True)]).sum()
+
+
+def _perceived_changes(video: Tensor, network: nn.Module) -> list[Tensor]:
+    """Return, per layer of LPIPS, its map of distances between adjacent frames, (B (T - 1), 1, h, w)."""
+    layers = network.net(network.scaling_layer(2 * video.flatten(0, 1) - 1))
+    unit = [F.normalize(layer, dim=1, eps=1e-10).unflatten(0, video.shape[:2]) for layer in layers]
+    return [linear(layer.diff(dim=1).square().flatten(0, 1)) for linear, layer in zip(network.lins, unit, strict=True)]
 
 
 def total_variation(image: Tensor) -> Tensor:

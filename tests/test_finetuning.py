@@ -97,11 +97,19 @@ def flat(module: torch.nn.Module) -> torch.Tensor:
 
 def only(arm: Arm, *kept: str) -> Arm:
     """Return the arm with all weights of G's terms zero but these."""
-    weights = ("pixel", "perceptual", "total_variation", "adversarial", "flow_adversarial", "feature_matching", "ping_pong")
+    weights = ("pixel", "perceptual", "temporal_perceptual", "total_variation", "adversarial", "flow_adversarial", "feature_matching",
+               "ping_pong")  # fmt: skip
     return dataclasses.replace(arm, **{name: getattr(arm, name) if name in kept else 0.0 for name in weights})
 
 
 # ---- whose gradient reaches whom
+
+
+@pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if arm.temporal_perceptual])
+def test_the_temporal_perceptual_term_alone_moves_g_without_a_perceptual_one(data, name):
+    game, batch = play(configure(data, name), only(ARMS[name], "temporal_perceptual"))
+    generator_step(game, outputs_of(game, batch), batch, noise())
+    assert max(gradient.abs().max().item() for gradient in gradients(game.players.generator)) > 0
 
 
 @pytest.mark.parametrize("name", WITH_D)
@@ -348,7 +356,7 @@ def test_each_arm_overfits_one_clip(tmp_path, name):
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, augment=False))
     assert finetune(config, tmp_path / "run")
     arm, log = ARMS[name], read_log(tmp_path / "run" / "log.jsonl")
-    terms = [term for term in ("pixel", "perceptual", "total_variation") if getattr(arm, term)]
+    terms = [term for term in ("pixel", "perceptual", "temporal_perceptual", "total_variation") if getattr(arm, term)]
     objective = [sum(getattr(arm, term) * entry[term] for term in terms) for entry in log]
     assert min(objective[-3:]) < 0.97 * objective[0]
 
@@ -481,6 +489,7 @@ def test_a_config_names_what_is_wrong(changes, message):
         ({"flow_adversarial": 0.1, "discriminator": "triplet"}, "choose discriminator recurrent"),
         ({"ping_pong": 0.1, "discriminator": "recurrent"}, "choose triplet"),
         ({"kind": "hinge", "discriminator": "triplet"}, "hinge losses have no labels"),
+        ({"temporal_perceptual": 0.1}, "measures change by LPIPS: set vgg_layer to lpips"),
     ],
 )
 def test_an_arm_that_cannot_be_is_refused(changes, message):

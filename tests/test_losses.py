@@ -1,5 +1,6 @@
 """Each loss against its closed form or a formula written out anew."""
 
+import itertools
 import math
 import re
 
@@ -185,3 +186,25 @@ def test_lpips_as_a_loss_is_the_metric_and_its_gradient_reaches_the_output_only(
     assert output.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in network.parameters())
     assert losses.lpips_loss(target, target, network).item() == 0
+
+
+def test_temporal_lpips_of_a_still_video_is_the_truths_own_change_and_otherwise_tlp_bounds_it_from_below():
+    generator = torch.Generator().manual_seed(0)
+    frames = torch.randint(0, 256, (2, 3, 32, 32, 3), generator=generator, dtype=torch.uint8)
+    frames[0] = frames[0] // 4 + 96  # of less contrast than the truth
+    output, target = (part.movedim(-1, 1)[None].float() / 255 for part in frames)
+    network = perceptual.LPIPS("vgg").network
+
+    def change(video: torch.Tensor) -> float:
+        return sum(perceptual.lpips(*pair, net="vgg") for pair in itertools.pairwise(video.numpy())) / 2
+
+    loss = losses.temporal_lpips_loss(output.requires_grad_(), target, network)
+    loss.backward()
+    assert output.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
+    changes = [change(video) for video in frames]
+    assert loss.item() > abs(changes[0] - changes[1]) > 0
+    still = target[:, :1].expand_as(target)
+    assert losses.temporal_lpips_loss(still, target, network).item() == pytest.approx(changes[1], rel=1e-4)
+    backwards = target.flip(1)[:, :2], target[:, 1:]  # one pair, which is no less changed when it is seen backwards
+    assert losses.temporal_lpips_loss(*backwards, network).item() == pytest.approx(0, abs=1e-6)

@@ -40,6 +40,8 @@ _PRESENTED_ARMS = {  # name: (label, kind, what), in the order of the tables
         "triplet discriminator with the stabilisers of later years",
     ),
     "modern-lpips": ("modern, LPIPS loss", "adversarial", "the same trained on LPIPS by VGG16: LPIPS flatters it, DISTS does not"),
+    "perceptual-lpips": ("LPIPS loss", "arm", "pixel and LPIPS loss, no discriminator: what modern with LPIPS loss adds to"),
+    "perceptual-temporal": ("LPIPS + temporal LPIPS loss", "arm", "a loss that sees time instead of a discriminator that does"),
     "modern-lpips-refine": ("modern, LPIPS loss, less D", "adversarial", "a second training: more of LPIPS, less of D"),
     "iseebetter": (
         "iSeeBetter",
