@@ -134,7 +134,8 @@ ARMS: dict[str, Arm] = {
     # 0.05 here: D's gradient grew to twice the LPIPS gradient in 300 steps, and held-out clips got worse by LPIPS (.062 to .086)
     "basicvsr-lpips": _basicvsr,
     # for a second training, from the first one's weights. rbpn-small, ten times the LPIPS loss and less of D: held-out LPIPS .123 to
-    # .100, DISTS .108 to .091 (a quarter of D alone: .106, .096). BasicVSR, a quarter of D: LPIPS .071 to .052, DISTS .077 to .054
+    # .100, DISTS .108 to .091 (a quarter of D alone: .106, .096; no D at all: .094, .089, but on Vid4 LPIPS .212
+    # against .206). BasicVSR, a quarter of D: LPIPS .071 to .052, DISTS .077 to .054
     "modern-lpips-refine": dataclasses.replace(
         _lpips, adversarial=0.003, perceptual=1.0, says="modern-lpips with more of LPIPS and less of D, to go on from its weights"
     ),
