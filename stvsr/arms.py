@@ -101,6 +101,9 @@ _lpips = dataclasses.replace(
     _modern, perceptual=0.1, vgg_layer=LPIPS, says="modern, with LPIPS (VGG16) for the VGG loss: LPIPS (AlexNet) flatters it"
 )
 _basicvsr = dataclasses.replace(_lpips, adversarial=0.012, generator="basicvsr", says="LPIPS as a loss, on BasicVSR")
+_more = dataclasses.replace(
+    _basicvsr, adversarial=0.003, perceptual=0.3, says="basicvsr-lpips with thrice the LPIPS loss, a quarter of D, from its weights"
+)
 
 ARMS: dict[str, Arm] = {
     "pixel-control": Arm(says="the same extra steps on the pixel loss only: what every arm is compared with"),
@@ -135,11 +138,14 @@ ARMS: dict[str, Arm] = {
     "basicvsr-lpips": _basicvsr,
     # for a second training, from the first one's weights. rbpn-small, ten times the LPIPS loss and less of D: held-out LPIPS .123 to
     # .100, DISTS .108 to .091 (a quarter of D alone: .106, .096; no D at all: .094, .089, but on Vid4 LPIPS .212
-    # against .206). BasicVSR, a quarter of D: LPIPS .071 to .052, DISTS .077 to .054
+    # against .206).
+    # BasicVSR, a quarter of D: LPIPS .071 to .052, DISTS .077 to .054; three, then ten times the LPIPS loss: .045, .049, and on Vid4
+    # LPIPS .168 to .149 (with a temporal LPIPS loss of 0.3 beside three times: .158 to .161 there, and tLP100 no better)
     "modern-lpips-refine": dataclasses.replace(
         _lpips, adversarial=0.003, perceptual=1.0, says="modern-lpips with more of LPIPS and less of D, to go on from its weights"
     ),
-    "basicvsr-lpips-refine": dataclasses.replace(_basicvsr, adversarial=0.003, says="BasicVSR likewise, with a quarter of D"),
+    "basicvsr-lpips-more": _more,
+    "basicvsr-lpips-refine": dataclasses.replace(_more, perceptual=1.0, says="... and with ten times, to go on once more"),
 }  # fmt: skip
 
 
