@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from stvsr.errors import InputError
+from stvsr.runs import as_json
 
 LPIPS = "lpips"
 DISCRIMINATORS = ("none", "recurrent", "triplet", "single-frame")
@@ -154,6 +155,11 @@ def find_arm(name: str) -> Arm:
     if name not in ARMS:
         raise InputError(f"arm {name!r} is unknown: choose from {', '.join(ARMS)}")
     return ARMS[name]
+
+
+def definition(name: str) -> dict:
+    """Return an arm's parameters without its prose: what a result made with it depends on; InputError as `find_arm`."""
+    return as_json(dataclasses.replace(find_arm(name), says=""))
 
 
 def describe() -> pd.DataFrame:

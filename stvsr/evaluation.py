@@ -17,10 +17,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from stvsr import datasets, statistics
+from stvsr.code import code_of, hash_of
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
 from stvsr.errors import InputError
 from stvsr.inference import InferenceConfig, load_upscaler
-from stvsr.keys import code_of, hash_of
 from stvsr.launching import STOPPED, deadline
 from stvsr.metrics.catalogue import find_protocol
 from stvsr.metrics.protocols import TRUTH, evaluate

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from stvsr import distributed
 from stvsr.adversarial import Batch, Game, Players, discriminator_step, generator_step
-from stvsr.arms import LPIPS, Arm, find_arm
+from stvsr.arms import LPIPS, Arm, definition, find_arm
 from stvsr.checkpointing import Checkpoint, Guard, Log, finish
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError
@@ -101,6 +101,11 @@ class FinetuningConfig:
         needed = find_arm(self.arm).generator
         if needed and self.generator != needed:
             raise InputError(f"arm {self.arm} fine-tunes {needed}, not {self.generator}: set generator to {needed}")
+
+    @property
+    def definition(self) -> dict:
+        """What the arm's name stands for at present."""
+        return definition(self.arm)
 
 
 def finetune(config: FinetuningConfig, folder: Path) -> bool:

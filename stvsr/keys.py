@@ -2,86 +2,48 @@
 
 import ast
 import contextlib
-import functools
-import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 
 from stvsr import assets, models
+from stvsr.arms import definition
+from stvsr.code import code_of, hash_of, module_file, without_prose
 from stvsr.datasets import split_source
 from stvsr.studies import Step
 
-PACKAGE = Path(__file__).resolve().parent
+ARMS = "stvsr.arms"
 
 
 def key_parts(step: Step, upstream: dict[str, str]) -> dict:
     """Return what a step's result depends on: code cells, parameters, the modules they import, inputs, earlier keys.
 
     Prose, comments and docstrings are no part of it, so that editing them never retrains a model; nor is the place of the run
-    folder, so that it may be moved.
+    folder, so that it may be moved; nor, for a step with an arm, are the other arms.
+
+    Raises:
+        InputError: the step's arm is unknown.
     """
     notebook = nbformat.read(step.notebook, as_version=4)
     cells = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    modules = code_of(cells)
+    if "arm" in step.parameters and ARMS in modules:
+        modules[ARMS] = _hash_of_arm(step.parameters["arm"])
     return {
-        "cells": hash_of([_without_prose(cell) for cell in cells]),
+        "cells": hash_of([without_prose(cell) for cell in cells]),
         "parameters": _portable(step.parameters, step.parameters.get("folder", "").removesuffix(f"steps/{step.name}")),
-        "modules": code_of(cells),
+        "modules": modules,
         "inputs": {value: stamp for value in _strings(step.parameters) if (stamp := _stamp(value, step.base))},
         "upstream": upstream,
     }
 
 
-def code_of(cells: list[str]) -> dict[str, str]:
-    """Return the modules of the package that code imports, directly or through others: name -> hash of its code."""
-    modules = imported_modules(cells)
-    return {name: hash_of(_without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()}
-
-
-def imported_modules(cells: list[str]) -> dict[str, Path]:
-    """Return the modules of the package that code imports, directly or through others: name -> file, sorted."""
-    found: dict[str, Path] = {}
-    queue = [(source, "") for source in cells]
-    while queue:
-        source, _ = queue.pop()
-        for name in _imports(source):
-            path = _module_file(name)
-            if path and name not in found:
-                found[name] = path
-                queue.append((path.read_text(encoding="utf-8"), name))
-    return dict(sorted(found.items()))
-
-
-@functools.lru_cache(maxsize=256)  # many steps share a module
-def _imports(source: str) -> tuple[str, ...]:
-    names = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(names)
-
-
-def _module_file(name: str) -> Path | None:
-    parts = name.split(".")
-    if parts[0] != "stvsr":
-        return None
-    base = PACKAGE.joinpath(*parts[1:])
-    candidates = [base / "__init__.py", base.with_suffix(".py")]
-    return next((path for path in candidates if path.is_file()), None)
-
-
-@functools.lru_cache(maxsize=256)
-def _without_prose(source: str) -> str:
-    """Return Python source without comments, docstrings and formatting."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node, clean=False) is not None:
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+def _hash_of_arm(name: str) -> str:
+    """Return the hash of one arm and of the code around the table of arms, which is all that `stvsr.arms` assigns."""
+    tree = ast.parse(without_prose(module_file(ARMS).read_text(encoding="utf-8")))
+    tree.body = [node for node in tree.body if not isinstance(node, ast.Assign | ast.AnnAssign)]
+    return hash_of([ast.unparse(tree), definition(name)])
 
 
 def _portable(value: object, root: str) -> object:
@@ -117,7 +79,3 @@ def _stamp(value: str, base: Path) -> str:
             entries = [*path.iterdir(), *path.glob("*/*")]
             return hash_of(sorted((str(entry.relative_to(path)), entry.stat().st_size) for entry in entries if entry.is_file()))
     return ""
-
-
-def hash_of(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -87,10 +87,13 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
 
 
 def identity(config: object) -> dict:
-    """Return what a training is told apart by: its configuration, with the hash of the start's weights instead of their place."""
+    """Return what a training is told apart by: its configuration, with the hash of the start's weights instead of their place.
+
+    Also by its `definition` where it has one: an arm may be edited under its name.
+    """
     start = getattr(config, "start", "")
     file = weights_file(start) if start else None
-    return as_json(config) | {"start": digest(file) if file else ""}
+    return as_json(config) | {"start": digest(file) if file else "", "definition": getattr(config, "definition", {})}
 
 
 def deadline() -> float:

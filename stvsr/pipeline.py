@@ -20,8 +20,9 @@ import papermill
 import torch
 from traitlets.config import Config
 
+from stvsr.code import hash_of
 from stvsr.errors import InputError
-from stvsr.keys import hash_of, key_parts
+from stvsr.keys import key_parts
 from stvsr.launching import STOPPED, deadline, discard
 from stvsr.runs import environment, read_json, write_json
 from stvsr.studies import Step, Study, load_study

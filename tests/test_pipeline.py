@@ -1,7 +1,9 @@
 """The chain: strict parameters, keys that prose does not change, reasons, failures, all on throw-away notebooks."""
 
+import dataclasses
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import nbformat
 import pytest
 import tiny
 
-from stvsr import keys, launching, models, pipeline, report, studies
+from stvsr import arms, code, launching, models, pipeline, report, studies
 from stvsr.errors import InputError
 from stvsr.keys import key_parts
 from stvsr.pipeline import make_plans, reproduce, run_step
@@ -256,7 +258,7 @@ def package(tmp_path, monkeypatch):
                "b": "import stvsr.sub.d\ndef g(x):\n    return x\n", "c": "y = 1\n", "sub/__init__": "", "sub/d": "z = 1\n"}  # fmt: skip
     for name, source in sources.items():
         (root / f"{name}.py").write_text(source)
-    monkeypatch.setattr(keys, "PACKAGE", root)
+    monkeypatch.setattr(code, "PACKAGE", root)
     notebook(tmp_path / "n.ipynb", PARAMETERS, "from stvsr import a\na.f(times)  # once")
     return root
 
@@ -328,6 +330,52 @@ def test_parameters_files_folders_and_earlier_steps_change_the_key(package, tmp_
     assert parts_of(package, **given)["inputs"] != third["inputs"]
     step = Step(name="s", notebook=tmp_path / "n.ipynb", parameters={"times": 2})
     assert key_parts(step, {"before": "another"})["upstream"] != before["upstream"]
+
+
+@pytest.fixture
+def copied(tmp_path, monkeypatch):
+    """A copy of the package's modules, to rewrite, and a notebook that uses its arms."""
+    root = tmp_path / "stvsr"
+    root.mkdir()
+    for path in code.PACKAGE.glob("*.py"):
+        shutil.copyfile(path, root / path.name)
+    monkeypatch.setattr(code, "PACKAGE", root)
+    notebook(tmp_path / "n.ipynb", PARAMETERS, "from stvsr import finetuning")
+    return root
+
+
+def test_a_step_depends_on_its_own_arm_and_on_no_other(copied, monkeypatch):
+    before, other = parts_of(copied, arm="modern"), parts_of(copied, arm="perceptual")
+    whole = parts_of(copied)
+    assert "stvsr.arms" in before["modules"]
+    rewrite(copied / "arms.py", '    "perceptual": Arm(', '    "mine": Arm(),\n    "perceptual": Arm(')
+    assert parts_of(copied, arm="modern") == before
+    assert parts_of(copied)["modules"] != whole["modules"]  # nobody knows which arms it uses
+    monkeypatch.setitem(arms.ARMS, "perceptual", dataclasses.replace(arms.ARMS["perceptual"], says="in other words"))
+    assert parts_of(copied, arm="perceptual") == other
+    monkeypatch.setitem(arms.ARMS, "perceptual", dataclasses.replace(arms.ARMS["perceptual"], perceptual=0.5))
+    assert parts_of(copied, arm="modern") == before
+    changed = parts_of(copied, arm="perceptual")["modules"]
+    assert [name for name in changed if changed[name] != other["modules"][name]] == ["stvsr.arms"]
+
+
+def test_pretraining_and_evaluation_depend_on_no_arm():
+    for name in ("02_rbpn_pretraining", "04_ablation_evaluation"):
+        cells = [cell.source for cell in nbformat.read(studies.NOTEBOOKS / f"{name}.ipynb", as_version=4).cells if cell.cell_type == "code"]
+        modules = code.imported_modules(cells)
+        assert "stvsr.launching" in modules
+        assert "stvsr.arms" not in modules
+
+
+def test_code_around_the_arms_changes_the_key_of_every_arm(copied):
+    before = parts_of(copied, arm="modern")
+    rewrite(copied / "arms.py", "return 3 if", "return 5 if")
+    assert parts_of(copied, arm="modern")["modules"] != before["modules"]
+
+
+def test_an_unknown_arm_is_refused_before_anything_runs(copied):
+    with pytest.raises(InputError, match=r"arm 'moderne' is unknown: choose from pixel-control"):
+        parts_of(copied, arm="moderne")
 
 
 def test_relative_inputs_are_those_that_the_notebook_will_read(package, tmp_path, monkeypatch):
