@@ -139,7 +139,8 @@ ARMS: dict[str, Arm] = {
     "basicvsr-lpips": _basicvsr,
     # for a second training, from the first one's weights. rbpn-small, ten times the LPIPS loss and less of D: held-out LPIPS .123 to
     # .100, DISTS .108 to .091 (a quarter of D alone: .106, .096; no D at all: .094, .089, but on Vid4 LPIPS .212
-    # against .206).
+    # against .206). It ends there: 1,400 steps more, with three times modern-lpips's LPIPS loss and more of D (.009 or .02), made
+    # Vid4's LPIPS .208 and .207 and motion off Vid4 worse.
     # BasicVSR, a quarter of D: LPIPS .071 to .052, DISTS .077 to .054; three, then ten times the LPIPS loss: .045, .049, and on Vid4
     # LPIPS .168 to .149 (with a temporal LPIPS loss of 0.3 beside three times: .158 to .161 there, and tLP100 no better)
     "modern-lpips-refine": dataclasses.replace(
