@@ -42,10 +42,14 @@ PIXEL_LOSSES = {"l1": losses.pixel_loss, "charbonnier": losses.charbonnier_loss}
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig:
-    """One pretraining: `generator` is a preset, `start` a checkpoint or shipped weights' name (empty: from scratch)."""
+    """One pretraining: `generator` is a preset, `start` a checkpoint or shipped weights' name (empty: from scratch).
+
+    widen: the start is a smaller RBPN, which grows to the preset's size (`models.growth`).
+    """
 
     generator: str = "rbpn-small"
     start: str = ""
+    widen: bool = False
     loss: str = "l1"
     data: DataConfig = DataConfig()
     optim: OptimConfig = OptimConfig()
@@ -67,7 +71,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     optim = config.optim
     rank = distributed.current(optim.device)
     seed_everything(optim.seed)
-    generator = start_generator(config.generator, config.start).to(rank.device)
+    generator = start_generator(config.generator, config.start, widen=config.widen).to(rank.device)
     averaged = copy.deepcopy(generator).requires_grad_(False) if optim.ema else None
     optimizer = torch.optim.Adam(generator.parameters(), lr=optim.learning_rate, foreach=True)
     modules = {"generator": generator} | ({"ema": averaged} if averaged else {})

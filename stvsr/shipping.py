@@ -17,6 +17,7 @@ from stvsr.assets import digest
 from stvsr.errors import InputError
 from stvsr.evaluation import EvaluationConfig, prepare_clips, score, summarise, table_of, upscale_clips
 from stvsr.models import PUBLISHED, WEIGHTS, load_generator, save_generator, shipped_weights
+from stvsr.models.differences import ZERO
 from stvsr.runs import write_json, write_text
 from stvsr.training import update_average
 
@@ -26,6 +27,7 @@ SAMPLES = {  # never trained on, and everybody has them: `tests/test_weights.py`
     "what": "the first 9 frames of the held-out sample clips bikes-02 and bikes-03",
     "data": "samples", "split": "test", "clips": ["bikes-02", "bikes-03"], "frames": 9,
 }  # fmt: skip
+BRIEF = SAMPLES | {"what": "the first 7 frames of the held-out sample clip bikes-02", "clips": ["bikes-02"], "frames": 7}
 
 
 def measure(methods: Sequence[str], data: str, split: str, clips: Sequence[str] = (), frames: int = 0) -> dict:
@@ -62,15 +64,16 @@ def ship(
     base: str = "",
     start: str = "",
     share: float = 1.0,
+    brief: bool = False,
     also: dict[str, Path] | None = None,
 ) -> Path:
     """Write NAME.safetensors, NAME.json (scores, hash) and NAME.md (the model card) into the package.
 
     Args:
         checkpoint: what `load_generator` takes. recipe, data: for the card. base: published weights from which 8-bit
-            differences are written; without, the weights are, in 16 bits. start: shipped or published weights that the
-            training began with, if not those that the checkpoint names. share: below 1, blend with the start. also: further
-            clips to score, what they are -> their folder.
+            differences are written, or `zero`; without, weights are written in 16 bits. start: shipped or published weights that
+            the training began with, if not those that the checkpoint names. share: below 1, blend with the start. brief: score fewer
+            sample frames. also: further clips to score, what they are -> their folder.
 
     Raises:
         InputError: the checkpoint is none, has no known start to blend with, or clips cannot be read or are too short;
@@ -91,7 +94,8 @@ def ship(
         made = Path(room) / path.name
         save_generator(made, generator, dtype=None if base else torch.float16, base=base, **described)
         methods = [described["start"], str(made)] if "start" in described else [str(made)]
-        scores = [SAMPLES | {"scores": measure(methods, SAMPLES["data"], SAMPLES["split"], SAMPLES["clips"], SAMPLES["frames"])}]
+        samples = BRIEF if brief else SAMPLES
+        scores = [samples | {"scores": measure(methods, samples["data"], samples["split"], samples["clips"], samples["frames"])}]
         for what, folder in (also or {}).items():
             scores.append({"what": what, "data": "", "scores": measure(methods, str(folder), "all")})
         shutil.copyfile(made, path)
@@ -109,7 +113,8 @@ def render_card(card: dict) -> str:
     lines += [f"- **Start**: `{card['start']}`"] if card.get("start") else []
     lines += [f"- **Blend**: {card['share']:g} of the fine-tuned weights, the rest of the start"] if "share" in card else []
     lines += [f"- **Recipe**: {card['recipe']}", f"- **Data**: {card['data']}"]
-    lines += [f"- **File**: 8-bit differences from `{card['base']}`"] if card["base"] else []
+    if card["base"]:
+        lines += ["- **File**: weights in 8 bits" if card["base"] == ZERO else f"- **File**: 8-bit differences from `{card['base']}`"]
     lines += [f"- **Licence**: {card['licence']}", f"- **SHA-256**: `{card['sha256']}`", ""]
     for measured in card["scores"]:
         lines += [f"Scores on {measured['what']}, degradation BI, x4:", ""]
@@ -128,9 +133,10 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--recipe", required=True, help="how it was trained")
     parser.add_argument("--data", required=True, help="on what")
-    parser.add_argument("--base", default="", choices=PUBLISHED, help="write 8-bit differences from these published weights")
+    parser.add_argument("--base", default="", choices=(*PUBLISHED, ZERO), help="write 8-bit differences from these weights")
     parser.add_argument("--start", default="", choices=(*shipped_weights(), *PUBLISHED), help="where a training of several steps began")
     parser.add_argument("--share", type=float, default=1.0, help="of the fine-tuned weights, the rest being the start's (default: 1)")
+    parser.add_argument("--brief", action="store_true", help="score 7 sample frames: for a generator that takes many seconds for each")
     parser.add_argument("--also", action="append", default=[], metavar="WHAT=FOLDER", help="further clips to score")
     parsed = parser.parse_args()
     given = vars(parsed) | {"also": {what: Path(folder) for what, _, folder in (entry.rpartition("=") for entry in parsed.also)}}

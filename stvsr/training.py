@@ -21,7 +21,9 @@ from stvsr import distributed
 from stvsr.datasets import ALL_SPLITS, SampleConfig, SeptupletDataset, load_clips, select_clips, shrink_clip, split_source
 from stvsr.degradation import bicubic_up, quantise, to_uint8
 from stvsr.errors import InputError
-from stvsr.models import PRESETS, build_generator, generate, load_generator
+from stvsr.models import PRESETS, build_generator, generate, load_generator, same_size
+from stvsr.models.growth import grow
+from stvsr.models.rbpn import RBPN, RBPNConfig
 from stvsr.precision import PRECISIONS
 from stvsr.runs import read_log, write_json
 from stvsr.video import image_files, read_image
@@ -103,16 +105,22 @@ class OptimConfig:
             raise InputError(f"warmup is {self.warmup} and clip_gradient {self.clip_gradient}: neither may be negative")
 
 
-def start_generator(preset: str, start: str) -> nn.Module:
-    """Return a generator of the preset's size in train mode, from `start` when given.
+def start_generator(preset: str, start: str, *, widen: bool = False) -> nn.Module:
+    """Return a generator of the preset's size in train mode, from `start` when given; `widen`: a smaller RBPN's `growth.grow`.
 
     Raises:
-        InputError: the checkpoint is of another size than the preset.
+        InputError: the checkpoint is of another size than the preset, or nothing that grows to it.
     """
+    if widen and not start:
+        raise InputError("widen needs weights to start from: name a smaller RBPN as start")
     if not start:
         return build_generator(preset).train()
     generator, _ = load_generator(start)
-    if generator.config != PRESETS[preset]:
+    if widen:
+        if not (isinstance(generator, RBPN) and isinstance(PRESETS[preset], RBPNConfig)):
+            raise InputError(f"checkpoint {start} cannot be widened to {preset}: only an RBPN can, to an RBPN")
+        return grow(generator, PRESETS[preset]).train()
+    if not same_size(generator, preset):
         raise InputError(f"checkpoint {start} is {generator.config}, the preset {preset} is {PRESETS[preset]}: choose its preset")
     return generator.train()
 

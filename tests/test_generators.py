@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from stvsr import models
 from stvsr.errors import InputError
-from stvsr.models import PRESETS, build_generator, differences, infer_config, load_generator, save_generator, shipped_weights
+from stvsr.models import PRESETS, build_generator, differences, infer_config, load_generator, same_size, save_generator, shipped_weights
 from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig, load_basicvsr
 from stvsr.models.checkpoints import load_state, read_state
 from stvsr.models.rbpn import RBPN, RBPNConfig
@@ -69,7 +69,7 @@ def test_unknown_names_list_the_known_ones():
 def test_shipped_weights_load_at_the_size_of_their_preset():
     for name in shipped_weights():
         network, meta = load_generator(name)
-        assert network.config == PRESETS[name.removesuffix("-adversarial")]
+        assert same_size(network, name.removesuffix("-adversarial"))
         assert meta["sha256"]
 
 
@@ -246,6 +246,17 @@ def test_differences_from_published_weights_are_small_and_nearly_exact(tmp_path)
         wanted, found, before = (network(clip) for network in (tuned, loaded, published))
     assert (wanted - before).abs().mean() > 20 * (wanted - found).abs().mean()
     assert (wanted - found).abs().max() < 1 / 255
+
+
+def test_differences_from_zero_are_the_weights_in_8_bits(tmp_path):
+    network = rbpn(base_filter=24, feat=12, num_stages=3)
+    save_generator(tmp_path / "half.safetensors", network, dtype=torch.float16)
+    save_generator(tmp_path / "byte.safetensors", network, base="zero")
+    assert (tmp_path / "byte.safetensors").stat().st_size < 0.7 * (tmp_path / "half.safetensors").stat().st_size
+    loaded, meta = load_generator(tmp_path / "byte.safetensors")
+    assert (loaded.config, meta["base"]) == (network.config, "zero")
+    for name, tensor in network.state_dict().items():
+        assert (loaded.state_dict()[name] - tensor).abs().max() <= tensor.abs().max() / 253
 
 
 def test_rounding_of_a_difference_is_at_most_half_a_level_of_its_row():

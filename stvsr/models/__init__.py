@@ -11,7 +11,7 @@ from stvsr.errors import InputError
 from stvsr.models.basicvsr import WEIGHTS as PUBLISHED
 from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig, load_basicvsr
 from stvsr.models.checkpoints import load_state, read_state
-from stvsr.models.differences import pack, unpack
+from stvsr.models.differences import ZERO, pack, unpack
 from stvsr.models.rbpn import RBPN, RBPNConfig
 from stvsr.runs import load_tensors, save_tensors
 
@@ -35,6 +35,13 @@ def build_generator(preset: str) -> nn.Module:
     return RBPN(config) if isinstance(config, RBPNConfig) else BasicVSR(config)
 
 
+def same_size(generator: nn.Module, preset: str) -> bool:
+    """Return whether a generator has the preset's weights; whether it adds bicubic to its output is no matter of size."""
+    config = PRESETS[preset]
+    residual = {"residual": generator.config.residual} if isinstance(config, RBPNConfig) and isinstance(generator, RBPN) else {}
+    return generator.config == dataclasses.replace(config, **residual)
+
+
 def generate(generator: nn.Module, lr: Tensor, flows: Tensor | None, targets: int = 1) -> Tensor:
     """Return the middle `targets` frames of an LR run, (B, targets, 3, s*h, s*w).
 
@@ -56,13 +63,14 @@ def generate(generator: nn.Module, lr: Tensor, flows: Tensor | None, targets: in
 def save_generator(path: Path, generator: nn.Module, *, dtype: torch.dtype | None = None, base: str = "", **meta: object) -> None:
     """Write a generator's weights and configuration as one safetensors file; `meta` (JSON values) goes along.
 
-    `base`, `basicvsr-bi` or `basicvsr-bd`: write 8-bit differences from these weights instead (`models.differences`).
+    `base`, `basicvsr-bi` or `basicvsr-bd`: write 8-bit differences from these weights instead; `zero`: the weights themselves
+    in 8 bits (`models.differences`).
     """
     state = {name: tensor.to(dtype) if dtype else tensor for name, tensor in generator.state_dict().items()}
     kind = "rbpn" if isinstance(generator, RBPN) else "basicvsr"
     described = {"model": kind, "config": dataclasses.asdict(generator.config), **meta}
     if base:
-        state, described["base"] = pack(state, load_basicvsr(base).state_dict()), base
+        state, described["base"] = pack(state, _base_state(base, generator)), base
     save_tensors(path, state, described)
 
 
@@ -84,9 +92,9 @@ def load_generator(name_or_path: str | Path) -> tuple[nn.Module, dict]:
         raise InputError(f"generator {name} is neither a file nor a known name: choose from {known}")
     state, meta = load_tensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
     state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
-    if meta.get("base"):
-        state = unpack(state, load_basicvsr(meta["base"]).state_dict(), path)
     generator = _empty_generator(state, meta, path)
+    if meta.get("base"):
+        state = unpack(state, _base_state(meta["base"], generator), path)
     load_state(generator, state, f"checkpoint {path}")
     return generator.float().eval(), {**meta, "name": path.stem, "sha256": assets.digest(path)}
 
@@ -103,6 +111,13 @@ def weights_file(name_or_path: str | Path) -> Path | None:
 def shipped_weights() -> list[str]:
     """Return the names of the weights that come with the package."""
     return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+
+
+def _base_state(base: str, generator: nn.Module) -> dict[str, Tensor]:
+    """Return what 8-bit differences are from: published weights, or nothing."""
+    if base == ZERO:
+        return {name: torch.zeros_like(tensor) for name, tensor in generator.state_dict().items()}
+    return load_basicvsr(base).state_dict()
 
 
 def _empty_generator(state: dict[str, Tensor], meta: dict, path: Path) -> nn.Module:

@@ -1,6 +1,7 @@
 """Fine-tuned weights as differences from published ones, in 8 bits: a quarter of the size, and what is built on stays plain.
 
 Fine-tuning moves every weight a little, so that rounding the way it moved loses far less than rounding where it stands.
+Differences from zero are the weights themselves: for a network too large to ship in 16 bits.
 """
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from stvsr.errors import InputError
 
+ZERO = "zero"  # the base of weights that are written themselves
 LEVELS = 127  # of a signed byte
 SCALE = "/scale"  # what a tensor of bytes is multiplied by, one value per row
 
