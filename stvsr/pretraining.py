@@ -94,7 +94,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
                 loss = pixel_loss(output.float(), batch["hr"])
             norm = descend(loss, optimizer, optim.clip_gradient)
             update_average(averaged, generator, average_decay(step, optim.ema))
-            terms = {"pixel": loss, "gradient_pixel": norm, "learning_rate": rate}
+            terms = {"pixel": loss.detach(), "gradient_pixel": norm, "learning_rate": rate}
             if validation and (step + 1) % config.validate_every == 0:
                 terms |= validate(averaged or generator, validation, rank.device)
             stop = guard.stop()
