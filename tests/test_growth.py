@@ -78,6 +78,18 @@ def test_every_weight_has_a_gradient_from_the_second_step_on():
     assert still[0] and not still[1]
 
 
+def test_new_channels_are_as_large_as_the_old_ones():
+    """Through all six neighbours of the published size, where Kaiming's whole draw would make them a thousand times as large."""
+    torch.manual_seed(0)
+    small, _ = load_generator("rbpn-small")
+    large, seen = grow(small, PRESETS["rbpn"]), []
+    large.res_feat3.register_forward_hook(lambda module, inputs, output: seen.append(output))  # L_k
+    with torch.no_grad():
+        large(*window(7))
+    old, new = seen[-1][:, : small.config.base_filter].std(), seen[-1][:, small.config.base_filter :].std()
+    assert 0.1 < new / old < 10
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -10,7 +10,11 @@ import torch
 from torch import nn
 
 from stvsr.errors import InputError
-from stvsr.models.rbpn import RBPN, RBPNConfig
+from stvsr.models.rbpn import RBPN, RBPNConfig, ResidualBlock
+
+# of Kaiming's draw in new residual branches (Wang et al., ESRGAN, 2018): with the whole of it, new channels of the published size are a
+# thousand times as large as the small network's after six neighbours, and one step of Adam destroys what was kept
+RESIDUAL_SCALE = 0.1
 
 
 def grow(small: RBPN, config: RBPNConfig) -> RBPN:
@@ -29,6 +33,10 @@ def grow(small: RBPN, config: RBPNConfig) -> RBPN:
         raise InputError(f"an RBPN of scale {small.config.scale} cannot grow to scale {config.scale}")
     large = RBPN(RBPNConfig(**vars(config) | {"residual": small.config.residual}))
     with torch.no_grad():
+        for block in large.modules():
+            if isinstance(block, ResidualBlock):
+                block.conv1.weight *= RESIDUAL_SCALE
+                block.conv2.weight *= RESIDUAL_SCALE
         for name, layer in small.named_modules():
             target = large.get_submodule(_place(name, small.config, config))
             if isinstance(layer, nn.PReLU):
