@@ -20,13 +20,13 @@ lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 picture: $(VENV)/.installed ## the README's picture and numbers, from the quick run
-	$(BIN)/python -m stvsr.report.screenshot reports/quick/report.html reports/quick.png
-	$(BIN)/python -m stvsr.report.readme reports/quick README.md
+	$(BIN)/python .ci/screenshot.py reports/quick/report.html reports/quick.png
+	$(BIN)/python .ci/readme_numbers.py reports/quick README.md
 
 pins: ## resolve requirements.txt anew from pyproject.toml (needs uv) and environment.yml with it
 	uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --quiet --output-file requirements.txt
-	$(BIN)/python tests/environment.py > environment.yml
+	$(BIN)/python tests/helpers/environment.py > environment.yml
 
 clean: ## remove the environment
 	rm -rf $(VENV)

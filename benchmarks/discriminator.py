@@ -2,9 +2,10 @@
 
 python benchmarks/discriminator.py [--steps 120] [--seeds 3]
 
-The generator stands still (the shipped `rbpn-small`), so that only what the triplet discriminator reads makes a difference.
-Printed: the gap of its mean probabilities, true minus generated, over the last 20 steps before each mark. In a game the
-generator learns from what the discriminator can tell apart: as long as the gap is nothing, it learns nothing from it.
+The generator stands still (the shipped `rbpn-small`), so that only what the triplet discriminator reads makes a
+difference. Printed: the gap of its mean probabilities, true minus generated, over the last 20 steps before each mark.
+In a game the generator learns from what the discriminator can tell apart: as long as the gap is nothing, it learns
+nothing from it.
 """
 
 import argparse
@@ -15,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stvsr import distributed, losses
-from stvsr.adversarial import view
+from stvsr import losses
 from stvsr.arms import ARMS
-from stvsr.finetuning import forward_generator, prepare
-from stvsr.models import load_generator
 from stvsr.models.discriminators import DiscriminatorConfig, TripletDiscriminator
-from stvsr.precision import Precision
-from stvsr.training import DataConfig, OptimConfig, batches, open_dataset, sample_config
+from stvsr.models.generators import load_generator
+from stvsr.runs.device import Precision
+from stvsr.training import distributed
+from stvsr.training.adversarial import view
+from stvsr.training.batches import DataConfig, batches, open_dataset, sample_config
+from stvsr.training.finetuning import forward_generator, prepare
+from stvsr.training.optimisation import OptimConfig
 
 ARM = ARMS["modern"]
 MARKS = (20, 40, 80, 120, 240)

@@ -2,10 +2,10 @@
 
 python benchmarks/metrics.py [--frames 8] [--methods 3] [--height 480] [--width 720]
 
-Speed: `tecogan` on several methods in one pass, whose truth's flows and features are shared, against the same definition
-applied to one method at a time with the LPIPS package called on pairs of frames. Both give the same numbers, which is checked.
-Memory: peak of NumPy and Python memory while a long clip streams, against stacking it first; the growth from one clip length
-to twice that length should be about nothing.
+Speed: `tecogan` on several methods in one pass, whose truth's flows and features are shared, against the same
+definition applied to one method at a time with the LPIPS package called on pairs of frames. Both give the same numbers,
+which is checked. Memory: peak of NumPy and Python memory while a long clip streams, against stacking it first; the
+growth from one clip length to twice that length should be about nothing.
 """
 
 import argparse
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 
 from stvsr.metrics import perceptual
-from stvsr.metrics.catalogue import PROTOCOLS, centre_crop
 from stvsr.metrics.fidelity import psnr
-from stvsr.metrics.protocols import TRUTH, score_methods
+from stvsr.metrics.protocols import PROTOCOLS, TRUTH, centre_crop
+from stvsr.metrics.scoring import score_methods
 
 TECOGAN, LITERATURE = PROTOCOLS["tecogan"], PROTOCOLS["literature-y"]
 FARNEBACK = (0.5, 3, 15, 3, 5, 1.2, 0)
@@ -45,7 +45,10 @@ def plain(result: list[np.ndarray], truth: list[np.ndarray]) -> dict[str, float]
     network = perceptual.network("lpips", "cpu").network
 
     def lpips(first: np.ndarray, second: np.ndarray) -> float:
-        images = (torch.from_numpy(centre_crop(each).copy()).movedim(-1, 0)[None].float() / 127.5 - 1 for each in (first, second))
+        images = (
+            torch.from_numpy(centre_crop(each).copy()).movedim(-1, 0)[None].float() / 127.5 - 1
+            for each in (first, second)
+        )
         with torch.inference_mode():
             return network(*images).item()
 
@@ -77,14 +80,18 @@ def speed(frames: int, methods: int, size: tuple[int, int]) -> None:
     )
     for clock in plainly:
         ratio = plainly[clock] / shared[clock]
-        print(f"tecogan, {clock} time: plain {plainly[clock]:.2f} s, shared {shared[clock]:.2f} s: {ratio:.2f} times as fast")
+        print(
+            f"tecogan, {clock} time: plain {plainly[clock]:.2f} s, shared {shared[clock]:.2f} s: {ratio:.2f} times as fast"
+        )
 
     one = {name: results[name] for name in list(results)[:1]}
     _, first = timed(lambda: score_methods(one, truth, TECOGAN))
     _, second = timed(lambda: score_methods(one, truth, LITERATURE))
     for clock in first:
         each = first[clock] / frames + second[clock] / len(truth)
-        print(f"one method, literature-y and tecogan, {clock} time: {each:.3f} s per frame, {each * VID4_FRAMES:.0f} s for Vid4")
+        print(
+            f"one method, literature-y and tecogan, {clock} time: {each:.3f} s per frame, {each * VID4_FRAMES:.0f} s for Vid4"
+        )
 
 
 def timed(work: Callable[[], object]) -> tuple[object, dict[str, float]]:

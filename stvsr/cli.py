@@ -13,7 +13,9 @@ from stvsr.errors import InputError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `stvsr COMMAND ...`; return the exit status: 2 for bad input, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="stvsr", description="Spatio-temporal adversarial video super-resolution, reproducible.")
+    parser = argparse.ArgumentParser(
+        prog="stvsr", description="Spatio-temporal adversarial video super-resolution, reproducible."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (_add_reproduce, _add_evaluate, _add_degrade, _add_upscale, _add_assets):
@@ -35,20 +37,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("reproduce", help="run a study (smoke, quick, gpu, paper, or a .toml file) and build its report")
+    command = commands.add_parser(
+        "reproduce", help="run a study (smoke, quick, gpu, paper, or a .toml file) and build its report"
+    )
     command.add_argument("study", help="name in notebooks/studies, or a .toml file")
     command.add_argument("--out", type=Path, help="run folder (default: reports/STUDY)")
     command.add_argument("--only", default="", metavar="STEP", help="run this step and what it needs")
-    command.add_argument("--jobs", type=int, default=1, metavar="N", help="steps at once on this machine, each with GPUs of its own")
+    command.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="steps at once on this machine, each with GPUs of its own"
+    )
     command.add_argument("--scheduler", default="", metavar="ADDRESS", help="run steps on an existing Dask cluster")
-    command.add_argument("--minutes", type=float, default=0, help="stop after so long, with checkpoints; run again to go on")
+    command.add_argument(
+        "--minutes", type=float, default=0, help="stop after so long, with checkpoints; run again to go on"
+    )
     command.add_argument("--dry-run", action="store_true", help="say which steps would run and why")
     command.add_argument("--report-only", action="store_true", help="build the report from what is there")
     command.set_defaults(run=_reproduce)
 
 
 def _reproduce(parsed: argparse.Namespace) -> int:
-    from stvsr.pipeline import reproduce
+    from stvsr.study.pipeline import reproduce
 
     return reproduce(
         parsed.study,
@@ -63,14 +71,24 @@ def _reproduce(parsed: argparse.Namespace) -> int:
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("evaluate", help="score frame folders or videos against the truth, by a named protocol")
-    command.add_argument("--results", nargs="+", required=True, metavar="[NAME=]DIR", help="a clip or a folder of clips, one per method")
-    command.add_argument("--targets", required=True, metavar="DIR", help="the truth: a clip or a folder of clips with the same names")
+    command = commands.add_parser(
+        "evaluate", help="score frame folders or videos against the truth, by a named protocol"
+    )
+    command.add_argument(
+        "--results", nargs="+", required=True, metavar="[NAME=]DIR", help="a clip or a folder of clips, one per method"
+    )
+    command.add_argument(
+        "--targets", required=True, metavar="DIR", help="the truth: a clip or a folder of clips with the same names"
+    )
     command.add_argument("--protocol", required=True, help="literature-y, seed-rgb, tecogan, study or second-opinion")
     command.add_argument("--json", metavar="FILE", help="averages, clip means, settings and hashes of weights")
     command.add_argument("--csv", metavar="FILE", help="one row per method, clip, frame and metric")
-    command.add_argument("--degradation", choices=("bi", "bd", "other"), default="other", help="how the input was made: recorded")
-    command.add_argument("--device", default="cpu", help="where measuring networks run: cpu, cuda or auto (default: %(default)s)")
+    command.add_argument(
+        "--degradation", choices=("bi", "bd", "other"), default="other", help="how the input was made: recorded"
+    )
+    command.add_argument(
+        "--device", default="cpu", help="where measuring networks run: cpu, cuda or auto (default: %(default)s)"
+    )
     command.set_defaults(run=_evaluate)
 
 
@@ -95,14 +113,17 @@ def _add_degrade(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("degrade", help="shrink a clip by BI or BD, as the study's inputs are made")
     command.add_argument("input", type=Path, help="video or frame folder")
     command.add_argument("output", type=Path, help="folder for PNG frames")
-    command.add_argument("--mode", choices=("bi", "bd"), default="bi", help="MATLAB bicubic, or Gaussian blur and block centres")
+    command.add_argument(
+        "--mode", choices=("bi", "bd"), default="bi", help="MATLAB bicubic, or Gaussian blur and block centres"
+    )
     command.add_argument("--scale", type=int, choices=(2, 4, 8), default=4)
     command.set_defaults(run=_degrade)
 
 
 def _degrade(parsed: argparse.Namespace) -> int:
     from stvsr.degradation import crop_to_multiple, degrade
-    from stvsr.video import open_clip, write_frames
+    from stvsr.video.reader import open_clip
+    from stvsr.video.writer import write_frames
 
     with open_clip(parsed.input) as clip:
         small = (degrade(crop_to_multiple(frame[None], parsed.scale), parsed.mode, parsed.scale)[0] for frame in clip)
@@ -120,15 +141,23 @@ def _add_upscale(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     command.add_argument("--start", type=float, default=0.0, metavar="SECONDS", help="skip this much")
     command.add_argument("--duration", type=float, metavar="SECONDS", help="stop after this much")
-    command.add_argument("--crf", type=int, default=18, help="quality of the encoder, 0 (best) to 51 (default: %(default)s)")
+    command.add_argument(
+        "--crf", type=int, default=18, help="quality of the encoder, 0 (best) to 51 (default: %(default)s)"
+    )
     command.add_argument("--compare", action="store_true", help="bicubic on the left, the model on the right")
     command.add_argument("--no-audio", action="store_true", help="leave the sound out")
     command.add_argument("--fps", type=float, help="frame rate of a frame folder (default: 25)")
     tile = "side of the tiles it works on, input pixels; 0: whole frames (default: what fits the free memory)"
     command.add_argument("--tile", type=int, metavar="PIXELS", help=tile)
-    command.add_argument("--tile-overlap", type=int, default=32, metavar="PIXELS", help="shared by tiles (default: %(default)s)")
-    command.add_argument("--window", type=int, default=20, metavar="FRAMES", help="seen together by BasicVSR (default: %(default)s)")
-    command.add_argument("--window-overlap", type=int, metavar="FRAMES", help="shared by windows (default: 6, at most half a window)")
+    command.add_argument(
+        "--tile-overlap", type=int, default=32, metavar="PIXELS", help="shared by tiles (default: %(default)s)"
+    )
+    command.add_argument(
+        "--window", type=int, default=20, metavar="FRAMES", help="seen together by BasicVSR (default: %(default)s)"
+    )
+    command.add_argument(
+        "--window-overlap", type=int, metavar="FRAMES", help="shared by windows (default: 6, at most half a window)"
+    )
     command.add_argument("--overwrite", action="store_true", help="replace an existing output")
     command.set_defaults(run=_upscale)
 
@@ -136,8 +165,8 @@ def _add_upscale(commands: argparse._SubParsersAction) -> None:
 def _upscale(parsed: argparse.Namespace) -> int:
     import signal
 
-    from stvsr.inference import InferenceConfig
-    from stvsr.upscale import UpscaleConfig, upscale
+    from stvsr.inference.upscale_file import UpscaleConfig, upscale
+    from stvsr.inference.upscaler import InferenceConfig
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # being ended tidies up as Ctrl-C does
     shared = min(6, parsed.window // 2) if parsed.window_overlap is None else parsed.window_overlap
@@ -154,7 +183,9 @@ def _upscale(parsed: argparse.Namespace) -> int:
             audio=not parsed.no_audio,
             fps=parsed.fps,
             overwrite=parsed.overwrite,
-            inference=InferenceConfig(tile=parsed.tile, tile_overlap=parsed.tile_overlap, window=parsed.window, window_overlap=shared),
+            inference=InferenceConfig(
+                tile=parsed.tile, tile_overlap=parsed.tile_overlap, window=parsed.window, window_overlap=shared
+            ),
         )
     )
     print(f"{done.frames} frames in {done.path}")

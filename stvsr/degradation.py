@@ -59,7 +59,9 @@ def blur_down(image: Tensor, scale: int, sigma: float = BD_SIGMA) -> Tensor:
     window = (window / window.sum()).to(image)
     before = (BD_TAPS - 1) // 2 - (scale // 2 - 1)  # padding that puts the first window on the first block centre
     padded = F.pad(image.flatten(0, 1).unsqueeze(1), (before, BD_TAPS, before, BD_TAPS), mode="replicate")
-    blurred = F.conv2d(F.conv2d(padded, window.view(1, 1, 1, -1), stride=(1, scale)), window.view(1, 1, -1, 1), stride=(scale, 1))
+    blurred = F.conv2d(
+        F.conv2d(padded, window.view(1, 1, 1, -1), stride=(1, scale)), window.view(1, 1, -1, 1), stride=(scale, 1)
+    )
     return blurred[..., :height, :width].reshape(*image.shape[:2], height, width)
 
 

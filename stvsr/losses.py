@@ -1,8 +1,8 @@
 """Losses of the study, one function per equation, and those of its stronger arms.
 
-Images are RGB in [0, 1]. Adversarial losses take raw scores (logits, any real number, (B, 1)): sigmoid and logarithm are
-joined in one numerically safe function, so a discriminator that is sure of itself gives a large loss, never an infinite one.
-Within a family every function has the same signature, and an arm chooses one by name.
+Images are RGB in [0, 1]. Adversarial losses take raw scores (logits, any real number, (B, 1)): sigmoid and logarithm
+are joined in one numerically safe function, so a discriminator that is sure of itself gives a large loss, never an
+infinite one. Within a family every function has the same signature, and an arm chooses one by name.
 """
 
 from collections.abc import Callable, Sequence
@@ -49,8 +49,8 @@ def perceptual_loss(output: Tensor, target: Tensor, features: Callable[[Tensor],
 def lpips_loss(output: Tensor, target: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Return the mean LPIPS of images (B, 3, H, W) as a loss (Zhang et al., CVPR 2018): many layers, weighted as people see.
 
-    `network` takes two batches in [-1, 1] and returns their distances, as the authors' package does. What is trained on it
-    scores better by LPIPS than it looks, even when another backbone measures: compare DISTS as well.
+    `network` takes two batches in [-1, 1] and returns their distances, as the authors' package does. What is trained on
+    it scores better by LPIPS than it looks, even when another backbone measures: compare DISTS as well.
     """
     return network(2 * output - 1, 2 * target - 1).mean()
 
@@ -58,9 +58,10 @@ def lpips_loss(output: Tensor, target: Tensor, network: Callable[[Tensor, Tensor
 def temporal_lpips_loss(output: Tensor, target: Tensor, network: nn.Module) -> Tensor:
     """Return how far the perceived change from frame to frame is from the truth's, at each place: tLP as a loss.
 
-    tLP (Chu et al., TecoGAN, SIGGRAPH 2020) takes the LPIPS of adjacent frames, of the output and of the truth, and compares
-    these two numbers: flicker in one place makes up for stiffness in another. Here they are compared before they are averaged,
-    in every layer. Videos (B, T, 3, H, W), T at least 2; `network`: LPIPS of the authors' package, as in `lpips_loss`.
+    tLP (Chu et al., TecoGAN, SIGGRAPH 2020) takes the LPIPS of adjacent frames, of the output and of the truth, and
+    compares these two numbers: flicker in one place makes up for stiffness in another. Here they are compared before
+    they are averaged, in every layer. Videos (B, T, 3, H, W), T at least 2; `network`: LPIPS of the authors' package,
+    as in `lpips_loss`.
     """
     with torch.no_grad():
         wanted = _perceived_changes(target, network)
@@ -78,7 +79,8 @@ def _perceived_changes(video: Tensor, network: nn.Module) -> list[Tensor]:
 def total_variation(image: Tensor) -> Tensor:
     """Return twice the sum of the mean squared vertical and horizontal differences of `image` (B, C, H, W).
 
-    Squares, means and the factor 2 are those of the SRGAN code that iSeeBetter builds on: its weight 2e-8 refers to them.
+    Squares, means and the factor 2 are those of the SRGAN code that iSeeBetter builds on: its weight 2e-8 refers to
+    them.
     """
     down = (image[..., 1:, :] - image[..., :-1, :]) ** 2
     right = (image[..., :, 1:] - image[..., :, :-1]) ** 2
@@ -106,7 +108,9 @@ class Labels:
         for name in ("real", "fake"):
             low, high = getattr(self, name)
             if not 0 <= low <= high <= 1:
-                raise InputError(f"{name} labels range from {low} to {high}: a cross-entropy needs 0 <= low <= high <= 1")
+                raise InputError(
+                    f"{name} labels range from {low} to {high}: a cross-entropy needs 0 <= low <= high <= 1"
+                )
 
 
 HARD_LABELS = Labels()
@@ -207,6 +211,8 @@ DISCRIMINATOR_LOSSES = {
     "hinge": hinge_discriminator_loss,
     "relativistic": relativistic_discriminator_loss,
 }
+
+
 GENERATOR_LOSSES = {
     "bce": bce_generator_loss,
     "hinge": hinge_generator_loss,

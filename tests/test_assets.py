@@ -14,6 +14,7 @@ import pytest
 
 from stvsr import assets
 from stvsr.errors import InputError
+from stvsr.runs import hashes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,12 +33,14 @@ def test_every_asset_is_there_with_its_hash_and_its_package_is_pinned(name):
     assert hashlib.sha256(path.read_bytes()).hexdigest() == asset.sha256
     assert asset.licence and asset.description
     lines = (ROOT / "assets.txt").read_text()
-    assert re.search(rf"^{re.escape(asset.package)}=={re.escape(asset.version)}\b.*?--hash=sha256:[0-9a-f]{{64}}", lines, re.M | re.S)
+    assert re.search(
+        rf"^{re.escape(asset.package)}=={re.escape(asset.version)}\b.*?--hash=sha256:[0-9a-f]{{64}}", lines, re.M | re.S
+    )
 
 
 def test_digest_is_sha256_of_the_content(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
-    assert assets.digest(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert hashes.digest(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_an_unknown_name_lists_the_known_ones():
@@ -107,7 +110,8 @@ def test_a_pickle_that_would_run_code_is_refused_and_runs_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "name"), [("builtins", "eval"), ("builtins", "getattr"), ("numpy", "load"), ("numpy.core.multiarray", "fromfile")]
+    ("module", "name"),
+    [("builtins", "eval"), ("builtins", "getattr"), ("numpy", "load"), ("numpy.core.multiarray", "fromfile")],
 )
 def test_no_function_but_array_construction_is_found(tmp_path, module, name):
     (tmp_path / "file").write_bytes(b"\x80\x04c" + f"{module}\n{name}\n".encode() + b".")
@@ -120,7 +124,10 @@ def test_every_cut_and_every_odd_opcode_gives_one_clear_line(tmp_path):
     data = pickle.dumps({"a": np.arange(4.0)}, protocol=4)
     path = tmp_path / "file"
     broken = [data[:length] for length in range(len(data))]
-    broken += [bytes([ord(opcode.code) if isinstance(opcode.code, str) else opcode.code]) + b"\n." for opcode in pickletools.opcodes]
+    broken += [
+        bytes([ord(opcode.code) if isinstance(opcode.code, str) else opcode.code]) + b"\n."
+        for opcode in pickletools.opcodes
+    ]
     for content in [*broken, b"not a pickle", bytes(range(256))]:
         path.write_bytes(content)
         with pytest.raises(InputError) as caught:

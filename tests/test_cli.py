@@ -9,9 +9,10 @@ import pytest
 import tiny
 from PIL import Image
 
-from stvsr import __version__, assets, cli, pipeline
+from stvsr import __version__, assets, cli
 from stvsr.degradation import degrade
-from stvsr.video import read_clip
+from stvsr.study import pipeline
+from stvsr.video.reader import read_clip
 
 
 def run(*words: object) -> int:
@@ -114,7 +115,20 @@ def test_a_missing_asset_is_said_and_gives_status_2(capsys, monkeypatch):
 def test_reproduce_hands_its_options_on(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(pipeline, "reproduce", lambda *given, **named: asked.append((given, named)) or 75)
-    options = ["--out", tmp_path, "--only", "a", "--jobs", 2, "--scheduler", "tcp://x", "--minutes", 1.5, "--dry-run", "--report-only"]
+    options = [
+        "--out",
+        tmp_path,
+        "--only",
+        "a",
+        "--jobs",
+        2,
+        "--scheduler",
+        "tcp://x",
+        "--minutes",
+        1.5,
+        "--dry-run",
+        "--report-only",
+    ]
     assert run("reproduce", "quick", *options) == 75
     assert asked == [(("quick",), {"out": tmp_path, "only": "a", "jobs": 2, "scheduler": "tcp://x", "minutes": 1.5, "dry_run": True,
                                    "report_only": True})]  # fmt: skip
@@ -123,7 +137,14 @@ def test_reproduce_hands_its_options_on(monkeypatch, tmp_path):
 def test_mistakes_in_a_study_are_one_line(tmp_path, capsys):
     refused(capsys, "study quik does not exist: choose from", "reproduce", "quik", "--out", tmp_path / "out")
     refused(
-        capsys, "step 'pretran' is unknown: did you mean pretrain?", "reproduce", "smoke", "--only", "pretran", "--out", tmp_path / "out"
+        capsys,
+        "step 'pretran' is unknown: did you mean pretrain?",
+        "reproduce",
+        "smoke",
+        "--only",
+        "pretran",
+        "--out",
+        tmp_path / "out",
     )
     study = tmp_path / "mine.toml"
     study.write_text('[[steps]]\nid = "pretrain"\nnotebook = "02_rbpn_pretraining"\nparameters = {stepz = 3}\n')
@@ -148,7 +169,7 @@ def test_no_traceback_for_what_the_system_refuses(clip, tmp_path, capsys, monkey
     def full(*given):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("stvsr.video.write_frames", full)
+    monkeypatch.setattr("stvsr.video.writer.write_frames", full)
     refused(capsys, "No space left on device", "degrade", clip, tmp_path / "out")
 
 
@@ -156,13 +177,13 @@ def test_ctrl_c_is_no_traceback(clip, tmp_path, capsys, monkeypatch):
     def interrupted(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("stvsr.video.write_frames", interrupted)
+    monkeypatch.setattr("stvsr.video.writer.write_frames", interrupted)
     assert run("degrade", clip, tmp_path / "out") == 130
     assert capsys.readouterr().err == "stvsr: interrupted\n"
 
 
 def test_a_bug_is_not_hidden_as_a_mistake_of_the_reader(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("stvsr.video.write_frames", lambda *given: 1 / 0)
+    monkeypatch.setattr("stvsr.video.writer.write_frames", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("degrade", clip, tmp_path / "out")
 
@@ -171,7 +192,9 @@ CODE = "import sys\nfrom stvsr.cli import main\nstatus = main(sys.argv[1:])\nass
 
 
 def test_help_and_version_answer_without_loading_pytorch():
-    code = CODE.replace("status = main(sys.argv[1:])", "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    status = end.code")
+    code = CODE.replace(
+        "status = main(sys.argv[1:])", "try:\n    main(sys.argv[1:])\nexcept SystemExit as end:\n    status = end.code"
+    )
     ended = subprocess.run([sys.executable, "-c", code, "--version"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, __version__, "")
 

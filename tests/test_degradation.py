@@ -21,7 +21,7 @@ from stvsr.degradation import (
 )
 from stvsr.errors import InputError
 
-DATA = Path(__file__).parent / "data" / "degradation.npz"
+DATA = Path(__file__).parent / "recorded" / "degradation.npz"
 
 
 @pytest.fixture(scope="module")

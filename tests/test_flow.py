@@ -6,7 +6,8 @@ import torch
 from metric_clips import texture
 
 from stvsr.errors import InputError
-from stvsr.flow import ESTIMATORS, estimator, occlusion, warp, window_flows
+from stvsr.flow import ESTIMATORS, estimator, window_flows
+from stvsr.warp import occlusion, warp
 
 # mean end-point error in pixels that each estimator must reach on a shift by (3, -2)
 ACCURACY = {"dis": 0.15, "farneback": 0.3, "tvl1": 0.3, "spynet": 0.3}

@@ -10,6 +10,7 @@ import torch
 from stvsr import losses
 from stvsr.errors import InputError
 from stvsr.metrics import perceptual
+from stvsr.models.lpips import LPIPS
 
 SCORES = torch.tensor([[2.0], [-1.0], [0.5]])
 OTHERS = torch.tensor([[-0.5], [1.5], [0.0]])
@@ -32,7 +33,10 @@ def test_charbonnier_has_a_gradient_where_both_agree():
 
 
 def test_perceptual_loss_is_the_squared_feature_difference_and_moves_only_the_output():
-    output, target = torch.full((1, 3, 2, 2), 0.5, requires_grad=True), torch.full((1, 3, 2, 2), 0.25, requires_grad=True)
+    output, target = (
+        torch.full((1, 3, 2, 2), 0.5, requires_grad=True),
+        torch.full((1, 3, 2, 2), 0.25, requires_grad=True),
+    )
     loss = losses.perceptual_loss(output, target, lambda image: 4 * image.mean(1, keepdim=True))
     assert loss.item() == pytest.approx(1.0, abs=1e-6)
     loss.backward()
@@ -66,7 +70,9 @@ def test_hinge_losses_have_their_closed_forms():
 def test_relativistic_losses_compare_with_the_mean_of_the_other_side():
     real, fake = torch.sigmoid(SCORES - OTHERS.mean()), torch.sigmoid(OTHERS - SCORES.mean())
     d_loss, g_loss = -real.log().mean() - (1 - fake).log().mean(), -fake.log().mean() - (1 - real).log().mean()
-    torch.testing.assert_close(losses.discriminator_loss(SCORES, OTHERS, kind="relativistic"), d_loss, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        losses.discriminator_loss(SCORES, OTHERS, kind="relativistic"), d_loss, atol=1e-6, rtol=0
+    )
     torch.testing.assert_close(losses.generator_loss(OTHERS, SCORES, kind="relativistic"), g_loss, atol=1e-6, rtol=0)
     with pytest.raises(InputError, match="real_scores"):
         losses.generator_loss(OTHERS, kind="relativistic")
@@ -100,7 +106,9 @@ def test_unknown_kind_names_the_known_ones():
 
 def test_soft_labels_stay_in_their_ranges_and_follow_the_seed():
     scores = torch.zeros(1000, 1)
-    real, again = (losses.draw_labels(scores, losses.SOFT_LABELS.real, torch.Generator().manual_seed(5)) for _ in range(2))
+    real, again = (
+        losses.draw_labels(scores, losses.SOFT_LABELS.real, torch.Generator().manual_seed(5)) for _ in range(2)
+    )
     other = losses.draw_labels(scores, losses.SOFT_LABELS.real, torch.Generator().manual_seed(6))
     fake = losses.draw_labels(scores, losses.SOFT_LABELS.fake, torch.Generator().manual_seed(5))
     assert torch.equal(real, again)
@@ -178,7 +186,7 @@ def test_lpips_as_a_loss_is_the_metric_and_its_gradient_reaches_the_output_only(
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (2, 2, 32, 32, 3), generator=generator, dtype=torch.uint8).numpy()
     output, target = (torch.from_numpy(part).movedim(-1, 1).float() / 255 for part in frames)
-    network = perceptual.LPIPS("vgg").network
+    network = LPIPS("vgg").network
     loss = losses.lpips_loss(output.requires_grad_(), target, network)
     wanted = sum(perceptual.lpips(*pair, net="vgg") for pair in zip(*frames, strict=True)) / 2
     assert loss.item() == pytest.approx(wanted, rel=1e-4)  # batched and in another order
@@ -193,7 +201,7 @@ def test_temporal_lpips_of_a_still_video_is_the_truths_own_change_and_otherwise_
     frames = torch.randint(0, 256, (2, 3, 32, 32, 3), generator=generator, dtype=torch.uint8)
     frames[0] = frames[0] // 4 + 96  # of less contrast than the truth
     output, target = (part.movedim(-1, 1)[None].float() / 255 for part in frames)
-    network = perceptual.LPIPS("vgg").network
+    network = LPIPS("vgg").network
 
     def change(video: torch.Tensor) -> float:
         return sum(perceptual.lpips(*pair, net="vgg") for pair in itertools.pairwise(video.numpy())) / 2

@@ -23,8 +23,8 @@ COLOURS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"y": luma, "rgb": lamb
 def check_frame(frame: np.ndarray, name: str = "frame") -> np.ndarray:
     """Return the frame if it is what every metric takes: uint8 (H, W, 3), RGB.
 
-    Float frames are refused, and with them NaN and any doubt about the range; so are grey, alpha and 16-bit frames, whose
-    conversion is the reader's business (`stvsr.video`) and never a metric's.
+    Float frames are refused, and with them NaN and any doubt about the range; so are grey, alpha and 16-bit frames,
+    whose conversion is the reader's business (`stvsr.video`) and never a metric's.
 
     Raises:
         InputError: another type or shape.
@@ -72,8 +72,8 @@ def psnr(result: np.ndarray, target: np.ndarray, *, colour: str = "y") -> float:
 def ssim(result: np.ndarray, target: np.ndarray, *, colour: str = "y") -> float:
     """Return the structural similarity in [-1, 1], by scikit-image with the settings of Wang et al. 2004.
 
-    11x11 Gaussian window of sigma 1.5, population covariance, K1 = 0.01, K2 = 0.03, range 255, mean over the region where the
-    window fits; on RGB the mean over channels.
+    11x11 Gaussian window of sigma 1.5, population covariance, K1 = 0.01, K2 = 0.03, range 255, mean over the region
+    where the window fits; on RGB the mean over channels.
 
     Args:
         result: uint8 (H, W, 3) RGB.
@@ -98,7 +98,13 @@ def plane_ssim(result: np.ndarray, target: np.ndarray) -> float:
     channel = 2 if target.ndim == 3 else None
     return float(
         structural_similarity(
-            target, result, data_range=PEAK, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, channel_axis=channel
+            target,
+            result,
+            data_range=PEAK,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            channel_axis=channel,
         )
     )
 

@@ -1,67 +1,28 @@
 """Perceptual distances by trained networks: LPIPS (AlexNet, VGG16) and DISTS.
 
-A network turns frames into features once; a distance is then cheap, so that the truth's features serve every method, and a
-method's own serve both LPIPS and tLP.
+A network turns frames into features once; a distance is then cheap, so that the truth's features serve every method,
+and a method's own serve both LPIPS and tLP.
 """
 
 import functools
-import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from stvsr import assets
 from stvsr.errors import InputError
 from stvsr.metrics.fidelity import check_pair, size
-from stvsr.precision import exact
+from stvsr.models.lpips import ASSET_OF, LPIPS, Features, to_batch
+from stvsr.models.vgg import IMAGENET_MEAN, IMAGENET_STD, read_convolutions
+from stvsr.runs.device import exact
+from stvsr.runs.hashes import digest
 
-Features = list[Tensor]  # per layer, (C, h, w)
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-ASSET_OF = {"alex": "alexnet", "vgg": "vgg16"}
 SMALLEST = {"lpips": 32, "lpips_vgg": 16, "dists": 16}  # pixels: below, the last layers have nothing left to look at
-
-
-class LPIPS:
-    """Learned perceptual image patch similarity, version 0.1 (Zhang et al. 2018), by the authors' package.
-
-    The package builds the network and brings its linear layers; the backbone comes from an asset, so nothing is downloaded.
-
-    Args:
-        net: "alex" or "vgg".
-        device: where the network runs.
-    """
-
-    def __init__(self, net: str = "alex", device: torch.device | str = "cpu"):
-        import lpips as package
-
-        self.device = torch.device(device)
-        # the package draws a random backbone before ours is filled in: keep the caller's random state
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            network = package.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
-        _fill(network.net, ASSET_OF[net])
-        self.network = network.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
-        self.normalise = package.normalize_tensor
-
-    @torch.inference_mode()
-    def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
-        """Return the normalised features of equally large uint8 (H, W, 3) frames, computed as one batch."""
-        with exact():
-            image = 2 * _batch(frames, self.device) - 1
-            layers = [self.normalise(layer) for layer in self.network.net(self.network.scaling_layer(image))]
-        return [[layer[i] for layer in layers] for i in range(len(frames))]
-
-    @torch.inference_mode()
-    def distance(self, first: Features, second: Features) -> float:
-        """Return LPIPS, 0 for equal frames: over the layers, the weighted squared feature difference, averaged over space."""
-        with exact():
-            layers = zip(self.network.lins, first, second, strict=True)
-            return sum(linear((a - b)[None].square()).mean() for linear, a, b in layers).item()
 
 
 class DISTS:
@@ -78,7 +39,9 @@ class DISTS:
 
     def __init__(self, device: torch.device | str = "cpu"):
         self.device = torch.device(device)
-        self.convolutions = [(weight.to(self.device), bias.to(self.device)) for weight, bias in _convolutions("vgg16")]
+        self.convolutions = [
+            (weight.to(self.device), bias.to(self.device)) for weight, bias in read_convolutions("vgg16")
+        ]
         channel = torch.load(assets.locate("dists"), map_location=self.device, weights_only=True)
         total = (channel["alpha"] + channel["beta"]).sum()
         self.alpha, self.beta = ((channel[name] / total).flatten() for name in ("alpha", "beta"))
@@ -87,7 +50,7 @@ class DISTS:
     def features(self, frames: Sequence[np.ndarray]) -> list[Features]:
         """Return the frames themselves and the last rectified map of each VGG16 stage, computed as one batch."""
         with exact():
-            image = _batch(frames, self.device)
+            image = to_batch(frames, self.device)
             mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
             layers, maps, rest = [image], (image - mean) / std, iter(self.convolutions)
             for stage, count in enumerate(self.stages):
@@ -128,7 +91,7 @@ def weights(name: str) -> dict[str, str]:
         return {asset: assets.ASSETS[asset].sha256 for asset in ("vgg16", "dists")}
     net = "vgg" if name == "lpips_vgg" else "alex"
     linear = Path(find_spec("lpips").origin).parent / "weights" / "v0.1" / f"{net}.pth"
-    return {ASSET_OF[net]: assets.ASSETS[ASSET_OF[net]].sha256, f"lpips-{net}-0.1": assets.digest(linear)}
+    return {ASSET_OF[net]: assets.ASSETS[ASSET_OF[net]].sha256, f"lpips-{net}-0.1": digest(linear)}
 
 
 def lpips(result: np.ndarray, target: np.ndarray, *, net: str = "alex", device: str = "cpu") -> float:
@@ -177,26 +140,6 @@ def _distance(name: str, result: np.ndarray, target: np.ndarray, device: str) ->
     check_size(name, target)
     measuring = network(name, str(device))
     return measuring.distance(*measuring.features([result, target]))
-
-
-def _batch(frames: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """uint8 (H, W, 3) frames -> float32 (B, 3, H, W) in [0, 1] on the device."""
-    stacked = torch.from_numpy(np.stack(frames)).to(device)
-    return stacked.movedim(-1, 1).contiguous().float() / 255
-
-
-def _convolutions(asset: str) -> list[tuple[Tensor, Tensor]]:
-    """Return weight (O, I, h, w) and bias (O,) of each convolution of a backbone asset, in order."""
-    backbone = next(value for key, value in assets.load_arrays(assets.locate(asset)).items() if not key.startswith("NetLin"))
-    layers = [backbone[f"Conv_{i}"] for i in range(len(backbone))]
-    return [(torch.tensor(layer["kernel"].transpose(3, 2, 0, 1)), torch.tensor(layer["bias"])) for layer in layers]
-
-
-def _fill(backbone: nn.Module, asset: str) -> None:
-    """Copy the asset's convolutions into a backbone of the lpips package, strictly one to one."""
-    targets = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
-    for module, (weight, bias) in zip(targets, _convolutions(asset), strict=True):
-        module.load_state_dict({"weight": weight, "bias": bias})
 
 
 def _l2_pool(maps: Tensor) -> Tensor:

@@ -1,235 +1,194 @@
-"""Scoring by a named protocol: one clip from memory or streams, or folders of clips and many methods at once."""
+"""The metrics and the named protocols: exactly what is measured, on which pixels and frames, frozen and versioned.
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+A number means nothing without its protocol, so every row carries the protocol's name and version, the colour space, the
+border, the frames dropped, the degradation and the hashes of the measuring networks. Rows of different protocols never
+meet in one table.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
-import torch
-from tqdm import tqdm
 
-from stvsr.degradation import DEGRADATIONS
+from stvsr import assets
 from stvsr.errors import InputError
-from stvsr.metrics.catalogue import METRICS, PROTOCOLS, TRUTH, Protocol, find_protocol, weights_of
-from stvsr.metrics.fidelity import size
-from stvsr.metrics.views import Pair, View, fill_features, lockstep
-from stvsr.runs import pick_device
-from stvsr.video import IMAGE_SUFFIXES, VIDEO_SUFFIXES, open_clip
+from stvsr.metrics import perceptual, temporal
+from stvsr.metrics.fidelity import SSIM_WINDOW, plane_psnr, plane_ssim, size
+from stvsr.metrics.niqe import BLOCK, niqe
+from stvsr.metrics.views import Crop, Pair, View, whole
 
-__all__ = ["COLUMNS", "METRICS", "PROTOCOLS", "TRUTH", "Protocol", "evaluate", "find_protocol", "score_clip", "score_methods"]
-
-ORIGINS = (*DEGRADATIONS, "other")  # how a low-resolution input can have been made
-COLUMNS = [
-    "method", "arm", "seed", "clip", "frame", "metric", "value",
-    "protocol", "version", "colour", "border", "dropped", "degradation", "weights",
-]  # fmt: skip
+TRUTH = "truth"  # the method under which the truth's own values are listed
+CROP_MULTIPLE, CROP_MARGIN = 32, 16
 
 
-def evaluate(
-    methods: Mapping[str, str | os.PathLike],
-    targets: str | os.PathLike,
-    protocol: str,
-    *,
-    degradation: str = "other",
-    device: str = "cpu",
-    progress: bool = True,
-) -> pd.DataFrame:
-    """Score every method's clips against the targets.
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric: how it is computed and how its values read.
 
-    Args:
-        methods: name -> a clip (frame folder or video), or a folder of clips. `arm@seed` names one seed of a trained arm.
-        targets: a clip, or a folder of clips with the same names; a lone clip needs no equal name.
-        protocol: a name in `PROTOCOLS`.
-        degradation: how the low-resolution input was made, "bi", "bd" or "other": recorded in every row.
-        device: where measuring networks run: cpu, cuda or auto.
-        progress: show a bar over frames, where there is a terminal.
+    `frame` measures a result's view against the truth's, `pair` a pair of frames against the truth's pair; one of the
+    two is given. `own` says that the truth has a value of its own, the reference (or floor) for everyone else's.
+    `network` is the measuring network; `colour` differs from the protocol's where it is given.
+    """
 
-    Returns:
-        One row per value, columns `COLUMNS`: `frame` is the 0-based index in the clip, `seed` is NA for a method without
-        one, `weights` joins `name:sha256[:12]` of the measuring networks. The truth's own values stand under method `truth`.
+    name: str
+    label: str
+    unit: str
+    higher_is_better: bool = False
+    frame: Callable[[View, View], float] | None = None
+    pair: Callable[[Pair, Pair], float] | None = None
+    own: bool = False
+    network: str | None = None
+    flow: str | None = None
+    colour: str | None = None
+
+    @property
+    def better(self) -> str:
+        """Return which values are better, in words."""
+        return "closer to the truth's own" if self.own else "higher" if self.higher_is_better else "lower"
+
+
+def _network_metric(name: str, label: str) -> Metric:
+    def measure(result: View, target: View) -> float:
+        return perceptual.network(name, target.device).distance(result.features(name), target.features(name))
+
+    return Metric(name=name, label=label, unit="", frame=measure, network=name, colour="rgb")
+
+
+def _psnr(result: View, target: View) -> float:
+    return plane_psnr(result.plane, target.plane)
+
+
+def _ssim(result: View, target: View) -> float:
+    if min(target.frame.shape[:2]) < SSIM_WINDOW:
+        raise InputError(f"frame is {size(target.frame)}: SSIM needs at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels")
+    return plane_ssim(result.plane, target.plane)
+
+
+def _niqe(result: View, _target: View) -> float:
+    """NIQE, or NaN on frames too small for it, so that a study of small frames keeps its other metrics."""
+    rows, columns = (length // BLOCK for length in result.frame.shape[:2])
+    return niqe(result.frame) if rows * columns > 1 else float("nan")
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric(name="psnr", label="PSNR", unit="dB", higher_is_better=True, frame=_psnr),
+        Metric(name="ssim", label="SSIM", unit="", higher_is_better=True, frame=_ssim),
+        _network_metric("lpips", "LPIPS (AlexNet)"),
+        _network_metric("lpips_vgg", "LPIPS (VGG16)"),
+        _network_metric("dists", "DISTS"),
+        Metric(name="niqe", label="NIQE", unit="", frame=_niqe, own=True, colour="y"),
+        Metric(name="tof", label="tOF", unit="px", pair=temporal.pair_tof, flow="farneback", colour="grey"),
+        Metric(
+            name="tof_spynet", label="tOF (SPyNet)", unit="px", flow="spynet", colour="rgb",
+            pair=lambda result, target: temporal.pair_tof(result, target, "spynet"),
+        ),
+        Metric(name="tlp100", label="tLP x100", unit="", pair=temporal.pair_tlp, network="lpips", colour="rgb"),
+        Metric(
+            name="warping_error", label="warping error x1000", unit="", pair=temporal.pair_warping_error, own=True, flow="dis",
+            colour="rgb",
+        ),
+        Metric(name="profile", label="temporal profile", unit="levels", pair=temporal.pair_profile, colour="y"),
+        Metric(name="flicker", label="static flicker", unit="levels", pair=temporal.pair_flicker, own=True, colour="y"),
+    )
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """What is measured, on which pixels and frames.
+
+    Attributes:
+        name: as in `--protocol` and in every table.
+        version: raised whenever a number could change.
+        colour: "y" or "rgb", of PSNR and SSIM.
+        border: what is cut, in words; `crop` cuts it.
+        dropped: frames left out at either end of a clip.
+        metrics: names in `METRICS`.
+        source: whose definition it is.
+    """
+
+    name: str
+    version: int
+    colour: str
+    metrics: tuple[str, ...]
+    source: str
+    border: str = "0"
+    crop: Crop = whole
+    dropped: int = 0
+
+    @property
+    def least_frames(self) -> int:
+        """Frames a clip must have: one kept, or two where change over time is measured."""
+        return 2 * self.dropped + (2 if any(METRICS[name].pair for name in self.metrics) else 1)
+
+    def caption(self) -> str:
+        """Return the line that stands with every table of this protocol."""
+        ends = f", first and last {self.dropped} frames dropped" if self.dropped else ", all frames"
+        border = "no border cut" if self.border == "0" else self.border
+        return f"{self.name} v{self.version}: {self.colour.upper()}, {border}{ends}"
+
+
+def centre_crop(frame: np.ndarray) -> np.ndarray:
+    """Cut (H, W, ...) to the centred multiple of 32 that removes at least 16 pixels per axis (TecoGAN's evaluation).
 
     Raises:
-        InputError: a clip is missing on either side, cannot be read or does not fit its target, or a name is unknown.
+        InputError: nothing would be left: an axis has fewer than 48 pixels.
     """
-    definition = find_protocol(protocol)
-    if degradation not in ORIGINS:
-        raise InputError(f"degradation {degradation!r} is unknown: choose from {', '.join(ORIGINS)}")
-    device = str(pick_device(device))
-    tables = []
-    for clip, target, results in _matched(methods, targets):
-        with tqdm(
-            desc=f"{protocol} {clip}", unit="frame", total=open_clip(target).length, disable=None if progress else True
-        ) as bar:
-            try:
-                scores = score_methods(_opened(results), _counted(open_clip(target), bar), definition, device=device)
-            except InputError as error:
-                raise InputError(f"clip {clip}: {error}") from error
-        tables.append(scores.assign(clip=clip))
-    return _labelled(pd.concat(tables, ignore_index=True), definition, degradation)
+    kept = [(length - CROP_MARGIN) // CROP_MULTIPLE * CROP_MULTIPLE for length in frame.shape[:2]]
+    if min(kept) < CROP_MULTIPLE:
+        least = CROP_MARGIN + CROP_MULTIPLE
+        raise InputError(
+            f"frame is {size(frame)}: protocol tecogan crops it, and needs at least {least}x{least} pixels"
+        )
+    top, left = ((length - keep) // 2 for length, keep in zip(frame.shape, kept, strict=False))
+    return frame[top : top + kept[0], left : left + kept[1]]
 
 
-def score_clip(
-    results: Iterable[np.ndarray], targets: Iterable[np.ndarray], protocol: Protocol, *, device: str = "cpu"
-) -> pd.DataFrame:
-    """Score one method's clip; frames stream, so memory does not grow with the clip.
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            name="literature-y", version=1, colour="y", metrics=("psnr", "ssim"),
+            source="Vid4 tables from TOFlow to RVRT: MATLAB's Y, Wang's SSIM",
+        ),
+        Protocol(
+            name="seed-rgb", version=1, colour="rgb", metrics=("psnr", "ssim"),
+            source="Chadha and Masoud 2019, section 5; as literature-y on RGB",
+        ),
+        Protocol(
+            name="tecogan", version=1, colour="y", metrics=("psnr", "lpips", "tof", "tlp100"), dropped=2,
+            border="centre crop to multiples of 32, 16 px or more removed", crop=centre_crop,
+            source="Chu et al. 2020, section 5.2, and its published evaluation",
+        ),
+        Protocol(
+            name="study", version=1, colour="rgb", metrics=("lpips", "niqe", "warping_error", "profile", "flicker"),
+            source="this study: full frames, coherence measured without a network",
+        ),
+        Protocol(
+            name="second-opinion", version=1, colour="rgb", metrics=("lpips_vgg", "dists", "tof_spynet"),
+            source="this study: what other networks say on full frames; about 15 processor seconds per 720x576 frame",
+        ),
+    )
+}  # fmt: skip
 
-    Args:
-        results: uint8 (H, W, 3) RGB frames.
-        targets: as many, as large.
-        protocol: from `PROTOCOLS`.
-        device: where measuring networks run.
 
-    Returns:
-        Columns `frame` (0-based index in the clip), `metric`, `value`. PSNR is infinite where frames are equal.
+def find_protocol(name: str) -> Protocol:
+    """Return the named protocol.
 
     Raises:
-        InputError: as for `score_methods`.
+        InputError: there is none of this name.
     """
-    scores = score_methods({"results": results}, targets, protocol, device=device)
-    return scores[scores["method"] == "results"].drop(columns="method").reset_index(drop=True)
+    if name not in PROTOCOLS:
+        raise InputError(f"protocol {name!r} is unknown: choose from {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
-def score_methods(
-    results: Mapping[str, Iterable[np.ndarray]], targets: Iterable[np.ndarray], protocol: Protocol, *, device: str = "cpu"
-) -> pd.DataFrame:
-    """Score several methods' versions of one clip in one pass over the truth, whose flows and features are shared.
-
-    Args:
-        results: method's name -> its uint8 (H, W, 3) RGB frames.
-        targets: the truth's frames, as many, as large.
-        protocol: from `PROTOCOLS`.
-        device: where measuring networks run.
-
-    Returns:
-        Columns `method`, `frame`, `metric`, `value`; the truth's own values under method `truth`.
-
-    Raises:
-        InputError: a frame is not 8-bit RGB or too small, sizes or lengths differ, or the clip is too short.
-    """
-    rows, previous = [], None
-    with torch.inference_mode():
-        for index, frames in _kept(results, targets, protocol):
-            views = _views(frames, index, protocol, device)
-            if {"lpips", "tlp100"} & set(protocol.metrics):
-                fill_features(views.values(), "lpips")
-            pairs = {name: Pair(previous[name], view) for name, view in views.items()} if previous else {}
-            for name in views:
-                rows += [(name, index, *score) for score in _scores(name, views, pairs, protocol)]
-                if name != TRUTH:
-                    views[name].forget(keep=["lpips"])
-            views[TRUTH].forget(keep=["lpips"])
-            previous = views
-    return pd.DataFrame(rows, columns=["method", "frame", "metric", "value"])
-
-
-def _kept(
-    results: Mapping[str, Iterable[np.ndarray]], targets: Iterable[np.ndarray], protocol: Protocol
-) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """Yield (index, frames by method, the truth first) of the frames that the protocol keeps."""
-    if TRUTH in results:
-        raise InputError(f"a method is called {TRUTH!r}, the name of the targets' own rows: give it another name")
-    waiting, count = [], 0
-    for frames in lockstep({TRUTH: targets, **results}):
-        waiting.append((count, frames))
-        count += 1
-        if len(waiting) > protocol.dropped:
-            index, ready = waiting.pop(0)
-            if index >= protocol.dropped:
-                yield index, ready
-    if count < protocol.least_frames:
-        raise InputError(f"clip has {count} frames, protocol {protocol.name} needs {protocol.least_frames}: give a longer clip")
-
-
-def _views(frames: dict[str, np.ndarray], index: int, protocol: Protocol, device: str) -> dict[str, View]:
-    views = {name: View(frame, crop=protocol.crop, colour=protocol.colour, device=str(device)) for name, frame in frames.items()}
-    for name, view in views.items():
-        if view.full.shape != views[TRUTH].full.shape:
-            raise InputError(
-                f"frame {index} of {name} is {size(view.full)}, the target is {size(views[TRUTH].full)}: "
-                "crop or upscale one so that both agree"
-            )
-    return views
-
-
-def _scores(name: str, views: dict[str, View], pairs: dict[str, Pair], protocol: Protocol) -> Iterator[tuple[str, float]]:
-    """Yield (metric, value) of one method at one frame; of the truth only what it has of its own."""
-    for metric in (METRICS[metric] for metric in protocol.metrics):
-        if name == TRUTH and not metric.own:
-            continue
-        if metric.frame:
-            yield metric.name, metric.frame(views[name], views[TRUTH])
-        elif pairs:
-            yield metric.name, metric.pair(pairs[name], pairs[TRUTH])
-
-
-def _clips(path: str | os.PathLike, owner: str) -> tuple[dict[str, Path], bool]:
-    """Return clip's name -> path, and whether `path` is itself one clip."""
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{owner} {path} does not exist")
-    if path.is_file():
-        return {path.stem: path}, True
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    if any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries):
-        return {path.name: path}, True
-    clips = [entry for entry in entries if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES]
-    if not clips:
-        raise InputError(f"{owner} {path} has neither frames nor clips: give a frame folder, a video or a folder of those")
-    names = {clip.stem if clip.is_file() else clip.name: clip for clip in clips}
-    if len(names) < len(clips):
-        raise InputError(f"{owner} {path} has a video and a folder, or two videos, of one name: keep one of each")
-    return names, False
-
-
-def _matched(methods: Mapping[str, str | os.PathLike], targets: str | os.PathLike) -> Iterator[tuple[str, Path, dict[str, Path]]]:
-    """Yield (clip's name, target, method -> result); every clip must be there on both sides."""
-    truths, lone = _clips(targets, "targets")
-    if not methods:
-        raise InputError("no results are given: name at least one folder or video to score")
-    results = {}
-    for method, path in methods.items():
-        found, one = _clips(path, f"results {method}")
-        if lone and one:
-            found = dict(zip(truths, found.values(), strict=True))
-        if found.keys() != truths.keys():
-            absent, extra = (", ".join(sorted(names)) or "none" for names in (truths.keys() - found, found.keys() - truths))
-            raise InputError(
-                f"results {method} and targets hold different clips (missing: {absent}; without target: {extra}): make both agree"
-            )
-        results[method] = found
-    for clip, target in truths.items():
-        yield clip, target, {method: found[clip] for method, found in results.items()}
-
-
-def _opened(results: Mapping[str, Path]) -> dict[str, Iterable[np.ndarray]]:
-    return {method: open_clip(path) for method, path in results.items()}
-
-
-def _counted(frames: Iterable[np.ndarray], bar: tqdm) -> Iterator[np.ndarray]:
-    for frame in frames:
-        yield frame
-        bar.update()
-
-
-def _labelled(scores: pd.DataFrame, protocol: Protocol, degradation: str) -> pd.DataFrame:
-    """Add what makes a row citable: arm and seed, protocol, colour, border, degradation, weights."""
-    named = {method: _arm_and_seed(method) for method in scores["method"].unique()}
-    weights = {name: ",".join(f"{key}:{value[:12]}" for key, value in weights_of(name).items()) for name in protocol.metrics}
-    return scores.assign(
-        arm=scores["method"].map({method: arm for method, (arm, _) in named.items()}),
-        seed=scores["method"].map({method: seed for method, (_, seed) in named.items()}).astype("Int64"),
-        protocol=protocol.name,
-        version=protocol.version,
-        colour=scores["metric"].map({name: METRICS[name].colour or protocol.colour for name in protocol.metrics}),
-        border=protocol.border,
-        dropped=protocol.dropped,
-        degradation=degradation,
-        weights=scores["metric"].map(weights),
-    )[COLUMNS]
-
-
-def _arm_and_seed(method: str) -> tuple[str, int | None]:
-    """Split `arm@seed`; a name without a number after its last @ is an arm without seeds."""
-    arm, _, seed = method.rpartition("@")
-    return (arm, int(seed)) if arm and seed.isdecimal() else (method, None)
+def weights_of(name: str) -> dict[str, str]:
+    """Return name -> SHA-256 of the trained weights behind a metric; empty for a metric without any."""
+    metric = METRICS[name]
+    if metric.network:
+        return perceptual.weights(metric.network)
+    asset = {"spynet": "basicvsr-bi"}.get(metric.flow or "", "niqe" if name == "niqe" else None)
+    return {asset: assets.ASSETS[asset].sha256} if asset else {}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from stvsr.errors import InputError
-from stvsr.metrics.catalogue import METRICS, TRUTH, find_protocol, weights_of
-from stvsr.metrics.protocols import evaluate
-from stvsr.runs import write_json, write_text
+from stvsr.metrics.protocols import METRICS, TRUTH, find_protocol, weights_of
+from stvsr.metrics.scoring import evaluate
+from stvsr.runs.files import write_json, write_text
 
 
 def run(
@@ -144,7 +144,10 @@ def _method(rows: pd.DataFrame) -> dict:
 
 
 def _values(series: Mapping[str, float]) -> dict[str, float | str | None]:
-    return {name: None if math.isnan(value) else "inf" if math.isinf(value) else float(value) for name, value in series.items()}
+    return {
+        name: None if math.isnan(value) else "inf" if math.isinf(value) else float(value)
+        for name, value in series.items()
+    }
 
 
 def _head(name: str) -> str:

@@ -1,7 +1,8 @@
 """Coherence in time: how a result changes from frame to frame, against how the truth does.
 
-A metric of this family takes two clips and returns one value per pair of successive frames. Its core, `pair_*`, takes two
-pairs whose flows and features are computed once (`stvsr.metrics.views`). No one of them is enough: `README.md` says why.
+A metric of this family takes two clips and returns one value per pair of successive frames. Its core, `pair_*`, takes
+two pairs whose flows and features are computed once (`stvsr.metrics.views`). No one of them is enough: `README.md` says
+why.
 """
 
 from collections.abc import Callable, Iterable
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor
 
 from stvsr.errors import InputError
-from stvsr.flow import warp
 from stvsr.metrics.fidelity import check_pair
 from stvsr.metrics.views import Pair, View, lockstep
+from stvsr.warp import warp
 
 STATIC_LEVELS = 2.0  # luma levels that sensor noise or a codec may move a pixel that stands still
 STATIC_SHARE = 0.01  # of the frame: below, there is no static region to speak of
+
 
 Clip = Iterable[np.ndarray]
 
@@ -65,9 +67,9 @@ def tlp(results: Clip, targets: Clip, *, net: str = "alex", device: str = "cpu")
 def warping_error(results: Clip, targets: Clip, *, estimator: str = "dis") -> np.ndarray:
     """Return the occlusion-masked warping error x1000: what moves along the truth's flow should not change.
 
-    The previous result is brought onto the current one by the truth's flow; mean squared RGB difference in [0, 1] over the
-    pixels that the truth's flows call visible (Lai et al. 2018, section 4.2; masks of Ruder et al. 2016). The truth's own
-    value is the floor: pass it as `results`. A blurred result falls below it, and is not better for that.
+    The previous result is brought onto the current one by the truth's flow; mean squared RGB difference in [0, 1] over
+    the pixels that the truth's flows call visible (Lai et al. 2018, section 4.2; masks of Ruder et al. 2016). The
+    truth's own value is the floor: pass it as `results`. A blurred result falls below it, and is not better for that.
 
     Args:
         results: uint8 (H, W, 3) RGB frames.
@@ -86,8 +88,8 @@ def warping_error(results: Clip, targets: Clip, *, estimator: str = "dis") -> np
 def profile(results: Clip, targets: Clip) -> np.ndarray:
     """Return the temporal-profile difference: mean |change of a result's luma - change of the truth's|, in 8-bit levels.
 
-    A temporal profile is one image row drawn over time; this compares the slopes along time of every row's profile, so a
-    constant offset costs nothing and jitter costs all of itself.
+    A temporal profile is one image row drawn over time; this compares the slopes along time of every row's profile, so
+    a constant offset costs nothing and jitter costs all of itself.
 
     Args:
         results: uint8 (H, W, 3) RGB frames.
@@ -105,8 +107,8 @@ def profile(results: Clip, targets: Clip) -> np.ndarray:
 def flicker(results: Clip, targets: Clip) -> np.ndarray:
     """Return mean |change of a result's luma| in 8-bit levels where the truth stands still.
 
-    Static is where the truth's luma changes by at most 2 levels in a whole 3x3 neighbourhood. The truth's own value is the
-    floor (its noise).
+    Static is where the truth's luma changes by at most 2 levels in a whole 3x3 neighbourhood. The truth's own value is
+    the floor (its noise).
 
     Args:
         results: uint8 (H, W, 3) RGB frames.
@@ -171,7 +173,9 @@ def _change(pair: Pair) -> np.ndarray:
     return pair.current.luma - pair.previous.luma
 
 
-def _over_pairs(results: Clip, targets: Clip, measure: Callable[[Pair, Pair], float], *, device: str = "cpu") -> np.ndarray:
+def _over_pairs(
+    results: Clip, targets: Clip, measure: Callable[[Pair, Pair], float], *, device: str = "cpu"
+) -> np.ndarray:
     values, before = [], None
     with torch.inference_mode():
         for frames in lockstep({"results": results, "targets": targets}):

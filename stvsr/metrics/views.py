@@ -1,6 +1,7 @@
 """One frame, or two in succession, with what the metrics derive from them: each computed once, on first use.
 
-The truth's views and pairs are shared by every method of an evaluation, so its luma, features and flows are computed once.
+The truth's views and pairs are shared by every method of an evaluation, so its luma, features and flows are computed
+once.
 """
 
 import functools
@@ -15,6 +16,8 @@ from stvsr.degradation import to_float
 from stvsr.errors import InputError
 from stvsr.metrics import perceptual
 from stvsr.metrics.fidelity import COLOURS, check_frame
+from stvsr.models import lpips
+from stvsr.warp import inside, occlusion
 
 Crop = Callable[[np.ndarray], np.ndarray]
 
@@ -41,7 +44,7 @@ class View:
         self.full = check_frame(frame)
         self.frame = crop(frame)
         self.crop, self.colour, self.device = crop, colour, device
-        self._features: dict[str, perceptual.Features] = {}
+        self._features: dict[str, lpips.Features] = {}
 
     @functools.cached_property
     def plane(self) -> np.ndarray:
@@ -53,7 +56,7 @@ class View:
         """The cropped frame's luma, (H, W) in [16, 235]."""
         return self.plane if self.colour == "y" else COLOURS["y"](self.frame)
 
-    def features(self, name: str) -> perceptual.Features:
+    def features(self, name: str) -> lpips.Features:
         """Features of the cropped frame by the named network."""
         if name not in self._features:
             fill_features([self], name)
@@ -96,7 +99,7 @@ class Pair:
         if estimator not in self._correspondences:
             forward = torch.from_numpy(self.flow(estimator))[None]
             backward = torch.from_numpy(flow.estimator(estimator)(self.current.full, self.previous.full))[None]
-            self._correspondences[estimator] = backward, flow.occlusion(forward, backward) & inside(backward)
+            self._correspondences[estimator] = backward, occlusion(forward, backward) & inside(backward)
         return self._correspondences[estimator]
 
     def distance(self, name: str) -> float:
@@ -107,14 +110,6 @@ class Pair:
     def floats(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Previous and current full frame as (1, 3, H, W) in [0, 1]."""
         return to_float(self.previous.full[None]), to_float(self.current.full[None])
-
-
-def inside(displacement: torch.Tensor) -> torch.Tensor:
-    """Return where x + flow(x) lies within the image: (B, 2, H, W) pixels -> (B, 1, H, W) bool."""
-    height, width = displacement.shape[-2:]
-    x = torch.arange(width) + displacement[:, :1]
-    y = torch.arange(height)[:, None] + displacement[:, 1:]
-    return (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
 
 
 def lockstep(clips: Mapping[str, Iterable[np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:

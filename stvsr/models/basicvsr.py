@@ -12,11 +12,11 @@ from torch.nn import functional as F
 
 from stvsr.assets import locate
 from stvsr.errors import InputError
-from stvsr.flow import warp
 from stvsr.models.spynet import SPyNet
+from stvsr.warp import warp
 
 SCALE = 4
-WEIGHTS = ("basicvsr-bi", "basicvsr-bd")
+PUBLISHED = ("basicvsr-bi", "basicvsr-bd")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,9 @@ class BasicVSRConfig:
 
     def __post_init__(self) -> None:
         if self.features < 1 or self.blocks < 1:
-            raise InputError(f"BasicVSR with {self.features} features and {self.blocks} blocks: both must be at least 1")
+            raise InputError(
+                f"BasicVSR with {self.features} features and {self.blocks} blocks: both must be at least 1"
+            )
 
 
 class _ResidualBlock(nn.Module):
@@ -125,8 +127,8 @@ def load_basicvsr(name: str = "basicvsr-bi", device: torch.device | str = "cpu")
     Raises:
         InputError: the name is neither `basicvsr-bi` nor `basicvsr-bd`, or the asset is not installed.
     """
-    if name not in WEIGHTS:
-        raise InputError(f"BasicVSR weights {name!r} are unknown: choose from {', '.join(WEIGHTS)}")
+    if name not in PUBLISHED:
+        raise InputError(f"BasicVSR weights {name!r} are unknown: choose from {', '.join(PUBLISHED)}")
     network = BasicVSR()
     network.load_state_dict(torch.load(locate(name), map_location="cpu", weights_only=True)["params"])
     return network.to(device).eval()

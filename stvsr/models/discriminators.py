@@ -1,11 +1,12 @@
 """Discriminators: networks that learn to tell generated frames, or their motion, from true ones.
 
-`RecurrentDiscriminator` is the 2019 study's, `TripletDiscriminator` judges three generated frames at once (after TecoGAN)
-and `SingleFrameDiscriminator` is SRGAN's, which iSeeBetter uses. All take images of any size from 16x16 on, RGB in
-[0, 1], and flows in pixels; all return one score per sample, higher meaning more real.
+`RecurrentDiscriminator` is the 2019 study's, `TripletDiscriminator` judges three generated frames at once (after
+TecoGAN) and `SingleFrameDiscriminator` is SRGAN's, which iSeeBetter uses. All take images of any size from 16x16 on,
+RGB in [0, 1], and flows in pixels; all return one score per sample, higher meaning more real.
 
 Training reads raw scores (`score="raw"`, or the `logits` methods): the losses join sigmoid and logarithm safely.
-DistributedDataParallel only follows calls of `forward`: that is why `RecurrentDiscriminator.forward` also takes flows alone.
+DistributedDataParallel only follows calls of `forward`: that is why `RecurrentDiscriminator.forward` also takes flows
+alone.
 """
 
 import itertools
@@ -19,7 +20,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
 from stvsr.errors import InputError
-from stvsr.models.checkpoints import read_state
+from stvsr.models.state_dicts import read_state
 
 NORMS = ("batch", "spectral", "none")
 SCORES = ("sigmoid", "raw")
@@ -94,8 +95,8 @@ class RecurrentDiscriminator(nn.Module):
 
     The state starts from what is judged, at a quarter of its size. Each neighbour k, with the flow to it, passes six
     convolutions of the SRGAN discriminator and one that merges it into the state. Parameter names and order are those
-    of the published code, hence also its oddities: `bnmerge` exists but is not used, and the 1x1 convolution that ends the
-    network is padded, so the mean behind it counts a frame of zeros around the state.
+    of the published code, hence also its oddities: `bnmerge` exists but is not used, and the 1x1 convolution that ends
+    the network is padded, so the mean behind it counts a frame of zeros around the state.
     """
 
     def __init__(self, config: RecurrentDiscriminatorConfig | None = None):
@@ -112,7 +113,9 @@ class RecurrentDiscriminator(nn.Module):
             self.feat1_flow = _Block(5, 5, norm)
         self.feat2 = _Block(5, 3, norm)
         self.conv1 = _conv(3, width, norm)
-        for index, (inputs, outputs, stride) in enumerate([(1, 1, 2), (1, 2, 1), (2, 2, 2), (2, 4, 1), (4, 4, 1)], start=2):
+        for index, (inputs, outputs, stride) in enumerate(
+            [(1, 1, 2), (1, 2, 1), (2, 2, 2), (2, 4, 1), (4, 4, 1)], start=2
+        ):
             setattr(self, f"conv{index}", _conv(inputs * width, outputs * width, norm, stride=stride))
             setattr(self, f"bn{index}", _norm(outputs * width, norm))
         self.convmerge = _conv(8 * width, 4 * width, norm)
@@ -171,7 +174,8 @@ class TripletDiscriminator(nn.Module):
 
     After TecoGAN's spatio-temporal discriminator (Chu et al., SIGGRAPH 2020): the frames as they are show their detail,
     the frames warped to the middle one show how they cohere, and the enlarged LR frames say what both should depict.
-    It reads them as differences, enlarged: what was added to the LR frames, and what changes along the motion. That is the
+    It reads them as differences, enlarged: what was added to the LR frames, and what changes along the motion. That is
+    the
     same information, but true and generated frames differ in nothing else, and in plain RGB the difference is faint:
     within a hundred steps the network learns next to nothing from that (benchmarks/discriminator.py). A mean over the
     logits of all places stands in for TecoGAN's dense layer, so that any size of image is taken.
@@ -263,7 +267,8 @@ class SingleFrameDiscriminator(nn.Module):
         return self.dense2(F.leaky_relu(self.dense1(pooled), 0.2)).flatten(1)
 
 
-# Where the six convolutions, and the batch norms behind the last five, stand in SRGAN discriminators that people publish:
+# Where the six convolutions, and the batch norms behind the last five, stand in SRGAN discriminators that people
+# publish:
 # layers named one by one (also SingleFrameDiscriminator's own), or numbered in one sequence called net
 SRGAN_LAYOUTS = (
     ([f"conv{index}" for index in range(1, 7)], [f"bn{index}" for index in range(2, 7)]),

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stvsr.models.checkpoints import load_state, read_state
+from stvsr.models.state_dicts import load_state, read_state
+from stvsr.warp import warp
 
 UNIT = 20  # pixels per unit of the network's flow
 STRIDE = 64  # the coarsest of the six levels
@@ -29,21 +30,15 @@ def cost_volume(first: Tensor, second: Tensor) -> Tensor:
     height, width = first.shape[-2:]
     padded = F.pad(second, (REACH,) * 4)
     side = range(2 * REACH + 1)
-    return torch.stack([(first * padded[..., y : y + height, x : x + width]).mean(1) for y in side for x in side], dim=1)
+    return torch.stack(
+        [(first * padded[..., y : y + height, x : x + width]).mean(1) for y in side for x in side], dim=1
+    )
 
 
 def warp_features(features: Tensor, flow: Tensor) -> Tensor:
-    """Sample `features` (B, C, H, W) at x + flow(x), flow in pixels of this level; zero where that leaves the image.
-
-    `stvsr.flow.warp` repeats the border instead: PWC-Net's weights were trained with zeros.
-    """
-    height, width = features.shape[-2:]
-    y = torch.arange(height, device=flow.device, dtype=flow.dtype).view(-1, 1)
-    x = torch.arange(width, device=flow.device, dtype=flow.dtype)
-    grid = torch.stack([(x + flow[:, 0]) * (2 / max(width - 1, 1)) - 1, (y + flow[:, 1]) * (2 / max(height - 1, 1)) - 1], dim=-1)
-    ones = torch.ones_like(features[:, :1])
-    inside = F.grid_sample(ones, grid, padding_mode="zeros", align_corners=True) >= 0.9999
-    return F.grid_sample(features, grid, padding_mode="zeros", align_corners=True) * inside
+    """Sample `features` (B, C, H, W) at x + flow(x), flow in pixels of this level; zero where that leaves the image."""
+    inside = warp(torch.ones_like(features[:, :1]), flow, padding="zeros") >= 0.9999
+    return warp(features, flow, padding="zeros") * inside
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
@@ -111,9 +106,10 @@ class PWCNet(nn.Module):
     def pixels(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the flow (B, 2, H, W) in pixels, (dx, dy), so that `flow.warp(second, flow)` resembles first.
 
-        Images (B, 3, H, W), RGB in [0, 1], any size: the border is repeated up to a multiple of 64. The quarter-resolution
-        flow is enlarged bilinearly and multiplied by 20 px, as in the 2019 study. Gradients reach images and weights.
-        Computed in single precision also under autocast: positions of half precision are off by whole pixels.
+        Images (B, 3, H, W), RGB in [0, 1], any size: the border is repeated up to a multiple of 64. The
+        quarter-resolution flow is enlarged bilinearly and multiplied by 20 px, as in the 2019 study. Gradients reach
+        images and weights. Computed in single precision also under autocast: positions of half precision are off by
+        whole pixels.
         """
         height, width = first.shape[-2:]
         margin = (0, -width % STRIDE, 0, -height % STRIDE)

@@ -144,9 +144,13 @@ class RBPN(nn.Module):
         self.feat0 = ConvBlock(3, base, 3, 1, 1)
         self.feat1 = ConvBlock(8, base, 3, 1, 1)  # [target, neighbour, flow]
         self.DBPN = DBPN(base, feat, config.num_stages, projection)
-        self.res_feat1 = nn.Sequential(*(ResidualBlock(base) for _ in range(blocks)), DeconvBlock(base, feat, *projection))
+        self.res_feat1 = nn.Sequential(
+            *(ResidualBlock(base) for _ in range(blocks)), DeconvBlock(base, feat, *projection)
+        )
         self.res_feat2 = nn.Sequential(*(ResidualBlock(feat) for _ in range(blocks)), ConvBlock(feat, feat, 3, 1, 1))
-        self.res_feat3 = nn.Sequential(*(ResidualBlock(feat) for _ in range(blocks)), ConvBlock(feat, base, *projection))
+        self.res_feat3 = nn.Sequential(
+            *(ResidualBlock(feat) for _ in range(blocks)), ConvBlock(feat, base, *projection)
+        )
         self.output = ConvBlock((config.num_frames - 1) * feat, 3, 3, 1, 1, activate=False)
         self.apply(_initialise)
         if config.residual:  # start at bicubic

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr.assets import locate
-from stvsr.flow import warp
+from stvsr.warp import warp
 
 LEVELS = 6
 MULTIPLE = 2 ** (LEVELS - 1)  # every level halves the size of the one below
@@ -87,7 +87,9 @@ def load_spynet(device: torch.device | str = "cpu") -> SPyNet:
     weights = torch.load(locate("basicvsr-bi"), map_location="cpu", weights_only=True)["params"]
     prefix = "spynet."
     network = SPyNet()
-    network.load_state_dict({name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)})
+    network.load_state_dict(
+        {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    )
     return network.to(device).eval().requires_grad_(False)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from stvsr import assets
 from stvsr.errors import InputError
-from stvsr.models.checkpoints import read_state
+from stvsr.models.state_dicts import read_state
 
 CHANNELS = (64, 128, 256, 512, 512)
 CONVOLUTIONS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # per block
@@ -84,18 +84,16 @@ def _layer(name: str, inputs: int, outputs: int) -> nn.Module:
 
 
 def _shipped(network: str) -> dict[str, Tensor]:
-    """Return the asset's convolutions by layer name, (O, I, H, W); the asset has them as (H, W, I, O)."""
+    """Return the asset's convolutions by layer name, weights (O, I, h, w)."""
     if network != "vgg16":
         raise InputError(
             f"weights of {network} do not come with the package: "
             f"give weights=PATH of torchvision's {network} checkpoint, or use network='vgg16'"
         )
-    arrays = assets.load_arrays(assets.locate("vgg16"))["VGG16_0"]
+    names = [name for name in layer_names(network) if name.startswith("conv")]
     state = {}
-    convs = [name for name in layer_names(network) if name.startswith("conv")]
-    for index, name in enumerate(convs):
-        state[f"{name}.weight"] = torch.from_numpy(arrays[f"Conv_{index}"]["kernel"]).permute(3, 2, 0, 1)
-        state[f"{name}.bias"] = torch.from_numpy(arrays[f"Conv_{index}"]["bias"])
+    for name, (weight, bias) in zip(names, read_convolutions("vgg16"), strict=True):
+        state |= {f"{name}.weight": weight, f"{name}.bias": bias}
     return state
 
 
@@ -107,3 +105,12 @@ def _torchvision(network: str, path: str | Path) -> dict[str, Tensor]:
         if place in numbers:
             state[f"{numbers[place]}.{part}"] = tensor
     return state
+
+
+def read_convolutions(asset: str) -> list[tuple[Tensor, Tensor]]:
+    """Return weight (O, I, h, w) and bias (O,) of each convolution of a backbone asset, in order; the asset has (h, w, I, O)."""
+    backbone = next(
+        value for key, value in assets.load_arrays(assets.locate(asset)).items() if not key.startswith("NetLin")
+    )
+    layers = [backbone[f"Conv_{i}"] for i in range(len(backbone))]
+    return [(torch.tensor(layer["kernel"].transpose(3, 2, 0, 1)), torch.tensor(layer["bias"])) for layer in layers]

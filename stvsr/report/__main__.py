@@ -10,10 +10,15 @@ from stvsr.report.build import BUDGET_MB, build_report
 
 def main(arguments: list[str] | None = None) -> int:
     """Build the report of the run folder named on the command line and print where it is."""
-    parser = argparse.ArgumentParser(prog="python -m stvsr.report", description="Build a run's report again from its folder.")
+    parser = argparse.ArgumentParser(
+        prog="python -m stvsr.report", description="Build a run's report again from its folder."
+    )
     parser.add_argument("run_folder", type=Path, help="a folder that holds run.json, such as reports/quick")
     parser.add_argument(
-        "--budget-mb", type=float, default=BUDGET_MB, help="largest size of report.html; more goes to media/ (default %(default)g)"
+        "--budget-mb",
+        type=float,
+        default=BUDGET_MB,
+        help="largest size of report.html; more goes to media/ (default %(default)g)",
     )
     options = parser.parse_args(arguments)
     try:

@@ -11,10 +11,11 @@ import nbformat
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from stvsr.report.load import Run
 from stvsr.report.media import Item
+from stvsr.report.run import Run
 
-# A notebook's output may hold anything, so the document forbids itself scripts and the network; the frame around it does too.
+# A notebook's output may hold anything, so the document forbids itself scripts and the network; the frame around it
+# does too.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; media-src data:"
 PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 TAGS = [
@@ -23,19 +24,31 @@ TAGS = [
     "small", "span", "strong", "sub", "summary", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "tt", "u",
     "ul",
 ]  # fmt: skip
+
+
 ATTRIBUTES = {"*": {"class", "title"}, "a": {"href"}, "img": {"src", "alt", "width", "height"}, "td": {"colspan", "rowspan"},
               "th": {"colspan", "rowspan", "scope"}}  # fmt: skip
-ACTIVE = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)  # their text is no content either
-ANSI = {"red": "#c62f2f", "green": "#2a8a4a", "yellow": "#9a6b00", "blue": "#2f6fc6", "cyan": "#0d8a94", "magenta": "#a3449a"}
+
+
+ACTIVE = re.compile(
+    r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE
+)  # their text is no content either
+ANSI = {
+    "red": "#c62f2f",
+    "green": "#2a8a4a",
+    "yellow": "#9a6b00",
+    "blue": "#2f6fc6",
+    "cyan": "#0d8a94",
+    "magenta": "#a3449a",
+}
 STYLE = """
 :root { color-scheme: light dark; --rule: #8884; --soft: #8881; }
-body { font: 15px/1.55 system-ui, sans-serif; margin: 1rem auto; max-width: 52rem; padding: 0 1rem; overflow-wrap: break-word; }
-pre { background: var(--soft); padding: .6rem .8rem; border-radius: 6px; overflow-x: auto; font-size: 13px; white-space: pre-wrap; }
-img, svg { max-width: 100%; height: auto; } img { background: #fff; border-radius: 4px; }
-table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; }
-td, th { padding: .2rem .6rem; border-bottom: 1px solid var(--rule); text-align: right; }
-.anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
-.output_stderr pre, .jp-RenderedText[data-mime-type*="stderr"] pre { border-left: 3px solid #c80; }
+body { font: 15px/1.55 system-ui, sans-serif; margin: 1rem auto; max-width: 52rem; padding: 0 1rem; overflow-wrap:
+break-word; } pre { background: var(--soft); padding: .6rem .8rem; border-radius: 6px; overflow-x: auto; font-size:
+13px; white-space: pre-wrap; } img, svg { max-width: 100%; height: auto; } img { background: #fff; border-radius: 4px; }
+table { border-collapse: collapse; font-size: 13px; display: block; overflow-x: auto; } td, th { padding: .2rem .6rem;
+border-bottom: 1px solid var(--rule); text-align: right; } .anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt {
+display: none; } .output_stderr pre, .jp-RenderedText[data-mime-type*="stderr"] pre { border-left: 3px solid #c80; }
 """ + "".join(f".ansi-{name}-fg, .ansi-{name}-intense-fg {{ color: {colour}; }}\n" for name, colour in ANSI.items())
 
 
@@ -59,7 +72,14 @@ def appendices(run: Run) -> list[Appendix]:
         step = status[folder.name]
         if path.is_file() and (document := to_html(path, folder.name)):
             item = Item(data=run.local(document).encode(), mime="text/html", rank=0.9)
-            found.append(Appendix(step=folder.name, notebook=str(step.get("notebook") or ""), failed=step["status"] == "failed", item=item))
+            found.append(
+                Appendix(
+                    step=folder.name,
+                    notebook=str(step.get("notebook") or ""),
+                    failed=step["status"] == "failed",
+                    item=item,
+                )
+            )
     return found
 
 
@@ -70,7 +90,9 @@ def to_html(path: Path, title: str) -> str | None:
     except Exception:  # nbformat raises its own, JSON's and attribute errors for what is no notebook
         return None
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
-    body = bleach.clean(ACTIVE.sub("", body), tags=TAGS, attributes=_allowed, protocols=["http", "https", "mailto", "data"], strip=True)
+    body = bleach.clean(
+        ACTIVE.sub("", body), tags=TAGS, attributes=_allowed, protocols=["http", "https", "mailto", "data"], strip=True
+    )
     body = PNG.sub(_smaller, body)
     safe_title = title.replace("&", "&amp;").replace("<", "&lt;")
     return (

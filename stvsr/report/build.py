@@ -10,13 +10,15 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from stvsr import runs, statistics
 from stvsr.errors import InputError
-from stvsr.metrics.catalogue import PROTOCOLS
-from stvsr.report import answers, appendix, charts, limits, looks, media, provenance, published, tables, vocabulary
-from stvsr.report.load import Run, load_run
+from stvsr.evaluation.comparison import clip_means
+from stvsr.metrics.protocols import PROTOCOLS
+from stvsr.report import appendix, charts, findings, labels, limitations, media, provenance, published, tables
+from stvsr.report.labels import CONTROL
+from stvsr.report.run import Run, load_run
+from stvsr.report.scenes import read_scenes
 from stvsr.report.tables import Table
-from stvsr.report.vocabulary import CONTROL
+from stvsr.runs.files import write_text
 
 BUDGET_MB = 15.0
 STATIC = Path(__file__).parent / "static"
@@ -40,19 +42,23 @@ def build_report(run_folder: Path, budget_mb: float = BUDGET_MB) -> Path:
     folder = Path(run_folder)
     run = load_run(folder)
     content = _content(run)
-    items = [item for scene in content["scenes"] for item in scene.items()] + [found.item for found in content["appendices"]]
+    items = [item for scene in content["scenes"] for item in scene.items()] + [
+        found.item for found in content["appendices"]
+    ]
     items += [crop.item for training in content["trainings"] for crop in training.crops]
     environment = _environment()
     page, where = _fitted(environment, content, items, budget_mb * 1e6)
     for table in content["tables"].values():
-        runs.write_text(folder / "tables" / f"{table.key}.csv", table.csv())
+        write_text(folder / "tables" / f"{table.key}.csv", table.csv())
     media.write_beside(items, where, folder / "media")
-    runs.write_text(folder / "report.html", page)
+    write_text(folder / "report.html", page)
     write_index(folder.parent)
     return folder / "report.html"
 
 
-def _fitted(environment: Environment, content: dict, items: list[media.Item], budget: float) -> tuple[str, dict[str, str]]:
+def _fitted(
+    environment: Environment, content: dict, items: list[media.Item], budget: float
+) -> tuple[str, dict[str, str]]:
     """Return the page with as many media in it as the budget holds (bytes), and where each item is."""
     where = media.placed(items, 0)
     page = _render(environment, content, where)
@@ -76,11 +82,15 @@ def write_index(folder: Path) -> Path:
         except InputError:  # a report whose run is gone or unreadable cannot be described, and does not stop the others
             continue
         entries.append({"link": f"{quote(path.parent.name)}/report.html", "manifest": run.manifest,
-                        "headline": answers.headline(run),
+                        "headline": findings.headline(run),
                         "failed": sum(step["status"] == "failed" for step in run.steps), "arms": run.arms})  # fmt: skip
     entries.sort(key=lambda entry: str(entry["manifest"].get("finished") or ""), reverse=True)
-    page = _environment().get_template("index.html.j2").render(entries=entries, built=built_date(), css=_static("report.css"))
-    runs.write_text(folder / "index.html", page)
+    page = (
+        _environment()
+        .get_template("index.html.j2")
+        .render(entries=entries, built=built_date(), css=_static("report.css"))
+    )
+    write_text(folder / "index.html", page)
     return folder / "index.html"
 
 
@@ -93,19 +103,24 @@ def built_date() -> str:
 
 def _content(run: Run) -> dict:
     """Return everything the template shows."""
-    control = vocabulary.arm(CONTROL).label
-    scenes = looks.scenes(run)
+    control = labels.arm(CONTROL).label
+    scenes = read_scenes(run)
     scores, differences, per_clip = _score_tables(run, control)
-    origin = [provenance.data_table(run), provenance.weights_table(run), provenance.packages_table(run), provenance.parameters_table(run)]
+    origin = [
+        provenance.data_table(run),
+        provenance.weights_table(run),
+        provenance.packages_table(run),
+        provenance.parameters_table(run),
+    ]
     origin = [provenance.step_table(run), *(table for table in origin if table)]
     beside = published.comparison(run)
-    protocol, roles = answers.headline_metrics(run.metrics)
+    protocol, roles = findings.headline_metrics(run.metrics)
     return {
         "run": run,
         "manifest": run.manifest,
         "built": built_date(),
-        "headline": answers.headline(run),
-        "answers": answers.answers(run),
+        "headline": findings.headline(run),
+        "answers": findings.answers(run),
         "control": control,
         "plane": charts.plane(run),
         "protocol": protocol,
@@ -126,13 +141,13 @@ def _content(run: Run) -> dict:
         "trainings": charts.trainings(run),
         "per_frame": charts.per_frame(run),
         "legend": charts.legend(run),
-        "limits": limits.cannot_say(run),
+        "limits": limitations.cannot_say(run),
         "scenes": scenes,
         "pair": _first_pair(run),
         "clips": sorted(run.metrics["clip"].unique()),
         "protocol_names": sorted(run.metrics["protocol"].unique()),
-        "arms": [vocabulary.arm(name) for name in run.arms],
-        "metrics": [vocabulary.metric(name) for name in sorted(run.metrics["metric"].unique(), key=vocabulary.metric_order)],
+        "arms": [labels.arm(name) for name in run.arms],
+        "metrics": [labels.metric(name) for name in sorted(run.metrics["metric"].unique(), key=labels.metric_order)],
         "appendices": appendix.appendices(run),
     }
 
@@ -142,9 +157,11 @@ def _score_tables(run: Run, control: str) -> tuple[list[Table], list[Table], lis
     if run.metrics.empty:
         return [], [], []
     known = list(PROTOCOLS)
-    protocols = sorted(run.metrics["protocol"].unique(), key=lambda name: (known.index(name) if name in known else len(known), name))
-    failed = answers.failed_arms(run)
-    means = statistics.clip_means(run.metrics)
+    protocols = sorted(
+        run.metrics["protocol"].unique(), key=lambda name: (known.index(name) if name in known else len(known), name)
+    )
+    failed = findings.failed_arms(run)
+    means = clip_means(run.metrics)
     scores = [tables.scores(run.summary, run.metrics, protocol, failed) for protocol in protocols]
     compared = [name for name in protocols if name in set(run.comparisons["protocol"])]
     differences = [tables.differences(run.comparisons, run.metrics, protocol, control) for protocol in compared]
@@ -154,11 +171,15 @@ def _score_tables(run: Run, control: str) -> tuple[list[Table], list[Table], lis
 
 def _first_pair(run: Run) -> tuple[str, str]:
     """Return the two methods that the comparison starts with: bicubic and the arm that looks closest to the truth."""
-    protocol, roles = answers.headline_metrics(run.metrics)
-    shown = {name for methods in run.frames.values() for name in methods if vocabulary.arm(name).kind != "peer"}
+    protocol, roles = findings.headline_metrics(run.metrics)
+    shown = {name for methods in run.frames.values() for name in methods if labels.arm(name).kind != "peer"}
     means = run.summary[(run.summary["protocol"] == protocol) & (run.summary["metric"] == roles.get("perception"))]
     means = means[means["arm"].isin(shown)]
-    best = means.loc[means["mean"].idxmin(), "arm"] if len(means) else next(iter(sorted(shown, key=vocabulary.arm_order)), "truth")
+    best = (
+        means.loc[means["mean"].idxmin(), "arm"]
+        if len(means)
+        else next(iter(sorted(shown, key=labels.arm_order)), "truth")
+    )
     return "bicubic", str(best)
 
 
@@ -172,10 +193,14 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "separators": (",", ":")}
-    environment.filters["csv_uri"] = lambda table: f"data:text/csv;base64,{base64.b64encode(table.csv().encode()).decode()}"
-    environment.filters["srcdoc"] = lambda text: Markup(text.replace("&", "&amp;").replace('"', "&#34;"))  # all that ends an attribute
-    environment.filters["duration"] = vocabulary.duration
-    environment.filters["moment"] = vocabulary.moment
+    environment.filters["csv_uri"] = lambda table: (
+        f"data:text/csv;base64,{base64.b64encode(table.csv().encode()).decode()}"
+    )
+    environment.filters["srcdoc"] = lambda text: Markup(
+        text.replace("&", "&amp;").replace('"', "&#34;")
+    )  # all that ends an attribute
+    environment.filters["duration"] = labels.duration
+    environment.filters["moment"] = labels.moment
     environment.globals["protocols"] = PROTOCOLS
     return environment
 

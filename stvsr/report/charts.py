@@ -1,17 +1,20 @@
 """Which figures a run gets, as SVG with a title and a caption."""
 
+import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
-from stvsr import figures
-from stvsr.figure_style import PANEL, WIDE, line_look
-from stvsr.report import answers, load, vocabulary
-from stvsr.report.load import Run
-from stvsr.report.looks import Picture, training_crops
-from stvsr.report.vector import THEME, to_svg
+from stvsr.figures import scores, style, training
+from stvsr.figures.style import PANEL, WIDE, line_look
+from stvsr.report import findings, labels
+from stvsr.report.run import Run
+from stvsr.report.scenes import Picture, training_crops
 
 NARROW = (PANEL[0], 4.3)
 
@@ -29,7 +32,7 @@ class Chart:
 class Training:
     """The charts of one training."""
 
-    arm: vocabulary.Arm
+    arm: labels.Arm
     seed: str
     charts: tuple[Chart, ...]
     crops: tuple[Picture, ...]
@@ -37,20 +40,20 @@ class Training:
 
 def plane(run: Run) -> Chart | None:
     """Return the perception-distortion plane, None when nothing fits on it."""
-    points = answers.plane(run)
+    points = findings.plane(run)
     if points.empty:
         return None
-    _, roles = answers.headline_metrics(run.metrics)
+    _, roles = findings.headline_metrics(run.metrics)
     titles = {
-        "fidelity": vocabulary.metric(roles["fidelity"]).title,
-        "perception": vocabulary.metric(roles["perception"]).title,
-        "temporal": vocabulary.metric(roles["time"]).title if "time" in roles else "",
+        "fidelity": labels.metric(roles["fidelity"]).title,
+        "perception": labels.metric(roles["perception"]).title,
+        "temporal": labels.metric(roles["time"]).title if "time" in roles else "",
     }
-    wide = figures.perception_distortion(points, **titles, size=WIDE)
+    wide = scores.perception_distortion(points, **titles, size=WIDE)
     return Chart(
         title="The perception\u2013distortion plane",
         svg=to_svg(wide, "plane"),
-        narrow=to_svg(figures.perception_distortion(points, **titles, size=NARROW), "plane-narrow"),
+        narrow=to_svg(scores.perception_distortion(points, **titles, size=NARROW), "plane-narrow"),
     )
 
 
@@ -59,14 +62,16 @@ def forests(run: Run, control: str) -> list[tuple[str, list[Chart]]]:
     groups = []
     for protocol, rows in run.comparisons.groupby("protocol", sort=True):
         charts = []
-        for name in sorted(rows["metric"].unique(), key=vocabulary.metric_order):
-            title, better = vocabulary.metric(name).compared
-            trained = rows["arm"].map(lambda arm: vocabulary.arm(arm).kind != "peer")  # peers are so far away that arms would look alike
+        for name in sorted(rows["metric"].unique(), key=labels.metric_order):
+            title, better = labels.metric(name).compared
+            trained = rows["arm"].map(
+                lambda arm: labels.arm(arm).kind != "peer"
+            )  # peers are so far away that arms would look alike
             table = rows[(rows["metric"] == name) & trained & rows[["difference", "low", "high"]].notna().all(axis=1)]
-            table = table.sort_values("arm", key=lambda arms: arms.map(vocabulary.arm_order))
+            table = table.sort_values("arm", key=lambda arms: arms.map(labels.arm_order))
             if len(table):
-                table = table.assign(label=[vocabulary.arm(arm).label for arm in table["arm"]])
-                figure = figures.differences(table, metric=title, control=control, better=better)
+                table = table.assign(label=[labels.arm(arm).label for arm in table["arm"]])
+                figure = scores.differences(table, metric=title, control=control, better=better)
                 charts.append(Chart(title=title, svg=to_svg(figure, f"forest-{len(groups)}-{len(charts)}")))
         if charts:
             groups.append((str(protocol), charts))
@@ -75,37 +80,41 @@ def forests(run: Run, control: str) -> list[tuple[str, list[Chart]]]:
 
 def ladder(run: Run) -> list[Chart]:
     """Return the defect ladder for the metrics of the first screen, empty when the run has no rungs."""
-    rungs = [name for name in run.arms if vocabulary.arm(name).kind == "ladder"]
+    rungs = [name for name in run.arms if labels.arm(name).kind == "ladder"]
     if not rungs:
         return []
     ends = [name for name in ("seed-faithful", "recurrent-d") if name in run.arms]
-    protocol, roles = answers.headline_metrics(run.metrics)
+    protocol, roles = findings.headline_metrics(run.metrics)
     means = run.summary[run.summary["protocol"] == protocol].set_index(["arm", "metric"])["mean"]
     order = [*ends[:1], *rungs, *ends[1:]]
     charts = []
-    for place, role in enumerate(role for role in answers.ROLES if role in roles):
-        shown = vocabulary.metric(roles[role])
+    for place, role in enumerate(role for role in findings.ROLES if role in roles):
+        shown = labels.metric(roles[role])
         table = pd.DataFrame(
-            [{"label": _rung(run, name), "value": means[name, shown.name]} for name in order if (name, shown.name) in means]
+            [
+                {"label": _rung(run, name), "value": means[name, shown.name]}
+                for name in order
+                if (name, shown.name) in means
+            ]
         )
-        figure = figures.defect_ladder(table, metric=shown.title, better=shown.better)
+        figure = scores.defect_ladder(table, metric=shown.title, better=shown.better)
         charts.append(Chart(title=shown.title, svg=to_svg(figure, f"ladder-{place}")))
     return charts
 
 
 def _rung(run: Run, name: str) -> str:
-    shown = vocabulary.arm(name)
+    shown = labels.arm(name)
     return f"+ {shown.what}" if shown.kind == "ladder" and shown.what else shown.label
 
 
 def trainings(run: Run) -> list[Training]:
     """Return the charts of every arm's training in the study's order; of several seeds the first stands for the arm."""
     first: dict[str, str] = {}
-    for name in sorted(run.logs, key=lambda name: (vocabulary.arm_order(name.partition("@")[0]), load.natural(name))):
+    for name in sorted(run.logs, key=lambda name: (labels.arm_order(name.partition("@")[0]), run.natural(name))):
         first.setdefault(name.partition("@")[0], name)
     return [
         Training(
-            arm=vocabulary.arm(arm),
+            arm=labels.arm(arm),
             seed=name.partition("@")[2],
             charts=tuple(_training(run.logs[name], f"log-{place}")),
             crops=tuple(training_crops(run.crops.get(name, []))),
@@ -116,9 +125,9 @@ def trainings(run: Run) -> list[Training]:
 
 def _training(log: pd.DataFrame, name: str) -> Iterator[Chart]:
     drawn = (
-        ("Loss terms", figures.loss_terms, figures.terms_of(log)),
-        ("Discriminator scores", figures.discriminator_scores, ("score_real", "score_fake")),
-        ("Gradient into the generator", figures.gradient_norms, figures.terms_of(log, "gradient_")),
+        ("Loss terms", training.loss_terms, training.terms_of(log)),
+        ("Discriminator scores", training.discriminator_scores, ("score_real", "score_fake")),
+        ("Gradient into the generator", training.gradient_norms, training.terms_of(log, "gradient_")),
     )
     for place, (title, draw, columns) in enumerate(drawn):
         if any(column in log and log[column].notna().any() for column in columns):
@@ -127,18 +136,20 @@ def _training(log: pd.DataFrame, name: str) -> Iterator[Chart]:
 
 def per_frame(run: Run) -> list[tuple[str, list[Chart]]]:
     """Return per clip the curves of the first screen's metrics over the frames, one line per arm."""
-    protocol, roles = answers.headline_metrics(run.metrics)
-    rows = run.metrics[(run.metrics["protocol"] == protocol) & run.metrics["arm"].isin(run.arms) & run.metrics["frame"].notna()]
-    order = [vocabulary.arm(name).label for name in run.arms]
+    protocol, roles = findings.headline_metrics(run.metrics)
+    rows = run.metrics[
+        (run.metrics["protocol"] == protocol) & run.metrics["arm"].isin(run.arms) & run.metrics["frame"].notna()
+    ]
+    order = [labels.arm(name).label for name in run.arms]
     groups = []
     for clip, of_clip in rows.groupby("clip", sort=True):
         charts = []
-        for role in (role for role in answers.ROLES if role in roles):
-            shown = vocabulary.metric(roles[role])
+        for role in (role for role in findings.ROLES if role in roles):
+            shown = labels.metric(roles[role])
             lines = of_clip[of_clip["metric"] == shown.name].groupby(["arm", "frame"], as_index=False)["value"].mean()
             if lines["frame"].nunique() > 1:
-                lines = lines.assign(label=[vocabulary.arm(arm).label for arm in lines["arm"]])
-                figure = figures.per_frame(lines, metric=shown.title, order=order)
+                lines = lines.assign(label=[labels.arm(arm).label for arm in lines["arm"]])
+                figure = scores.per_frame(lines, metric=shown.title, order=order)
                 charts.append(Chart(title=shown.title, svg=to_svg(figure, f"frames-{len(groups)}-{len(charts)}")))
         if charts:
             groups.append((str(clip), charts))
@@ -150,5 +161,58 @@ def legend(run: Run) -> list[tuple[str, str, str]]:
     looks = []
     for place, name in enumerate(run.arms):
         colour, dash = line_look(place)
-        looks.append((vocabulary.arm(name).label, THEME[colour], "" if dash == "solid" else " ".join(str(2 * part) for part in dash[1])))
+        looks.append(
+            (
+                labels.arm(name).label,
+                THEME[colour],
+                "" if dash == "solid" else " ".join(str(2 * part) for part in dash[1]),
+            )
+        )
     return looks
+
+
+# Names of the page's CSS variables, so that a figure follows the reader's light or dark theme.
+THEME = {style.INK: "ink", style.MUTED: "muted", style.RULE: "rule", style.PAPER: "paper"} | {
+    colour: f"c{place}" for place, colour in enumerate(style.PALETTE, start=1)
+}
+
+
+NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
+
+
+def to_svg(figure: Figure, name: str) -> Markup:
+    """Return the figure as an SVG element with its alt text; `name` keeps its ids apart from those of other figures.
+
+    Text stays text (in the page's font), colours become the page's variables, numbers lose digits nobody sees. The same
+    figure and name give the same bytes.
+    """
+    file = io.BytesIO()
+    with rc_context({**style.STYLE, "svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(file, format="svg", metadata=NO_METADATA)
+    text = file.getvalue().decode()
+    body = re.sub(r"<style.*?</style>", "", text[text.index("<defs") : text.rindex("</svg>")], flags=re.DOTALL)
+    body = re.sub(r"<[^>]+>", lambda tag: _slim(tag[0], name), body)
+    body = re.sub(r">\s+<", "><", body)
+    width, height = (inches * 72 for inches in figure.get_size_inches())
+    # 72 points of the drawing are shown as 96 CSS pixels, the size its letters were chosen for
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {width:.5g} {height:.5g}" style="--width: {width * 4 / 3:.0f}px" role="img"'
+        f' aria-label="{escape(style.alt(figure))}">{body}</svg>'
+    )
+
+
+def _slim(tag: str, name: str) -> str:
+    """Rewrite one tag: ids and references get the figure's name, colours the page's variables, numbers two decimals."""
+    if tag.startswith("<g "):
+        tag = re.sub(r' id="[^"]*"', "", tag)
+    tag = re.sub(r'\bid="([^"]*)"', rf'id="{name}-\1"', tag)
+    tag = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", tag)
+    tag = re.sub(r'xlink:href="#', f'href="#{name}-', tag).replace("xlink:href", "href")
+    tag = re.sub(r'font-family: [^;"]*;? ?', "", tag)
+    tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
+    tag = re.sub(
+        r"#[0-9a-f]{6}\b", lambda colour: f"var(--{THEME[colour[0]]})" if colour[0] in THEME else colour[0], tag
+    )
+    if "base64" in tag:
+        return re.sub(r"\s*\n\s*", "", tag)
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", re.sub(r"\s+", " ", tag))

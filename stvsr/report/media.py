@@ -14,13 +14,16 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from stvsr import runs
-from stvsr.colour import Colour, from_rgb
+from stvsr.runs.files import write_atomic
+from stvsr.video.colour import Colour, from_rgb
 
 SUFFIXES = {"image/webp": ".webp", "video/mp4": ".mp4", "text/html": ".html"}
 OWN_FILE = re.compile(r"[0-9a-f]{16}\.(webp|mp4|html)")
 COLOUR = Colour()
-# The same bytes each time: one thread, and no lookahead for B-frames and macroblock tree, whose vector code in x264 reads past
+
+
+# The same bytes each time: one thread, and no lookahead for B-frames and macroblock tree, whose vector code in x264
+# reads past
 # small frames (measured: 16 of 40 small clips came out in two versions with it, none without).
 H264_OPTIONS = {"crf": "20", "preset": "medium", "threads": "1", "g": "12", "bf": "0", "x264-params": "mbtree=0"}
 
@@ -93,7 +96,7 @@ def write_beside(items: Iterable[Item], where: dict[str, str], folder: Path) -> 
                 path.unlink()
     for name, item in wanted.items():
         if not (folder / name).is_file():
-            runs.write_atomic(folder / name, lambda file, data=item.data: file.write(data))
+            write_atomic(folder / name, lambda file, data=item.data: file.write(data))
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
     return len(wanted)

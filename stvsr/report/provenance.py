@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from stvsr.report import tables
-from stvsr.report.load import Run
+from stvsr.report.labels import duration, moment
+from stvsr.report.run import Run
 from stvsr.report.tables import Cell, Table, text_cell
-from stvsr.report.vocabulary import duration, moment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,12 @@ def facts(run: Run) -> list[tuple[str, str]]:
         ("Started", moment(manifest["started"])),
         ("Finished", moment(manifest["finished"])),
         ("Wall time", duration(float(manifest["seconds"])) if manifest["seconds"] else None),
-        ("Commit", f"{commit}{' with uncommitted changes' if git.get('dirty') else ''}" if commit else "not run from a checkout"),
+        (
+            "Commit",
+            f"{commit}{' with uncommitted changes' if git.get('dirty') else ''}"
+            if commit
+            else "not run from a checkout",
+        ),
         ("Python", manifest["python"]),
         ("Processor", machine.get("cpu")),
         ("Cores", machine.get("cores")),
@@ -84,13 +89,20 @@ def step_table(run: Run) -> Table:
         " the key changes when anything the step depends on does."
     )
     return Table(
-        key="steps", caption=caption, columns=["Step", "Notebook", "Status", "Wall time, s", unit.capitalize(), "Key"], rows=body, data=data
+        key="steps",
+        caption=caption,
+        columns=["Step", "Notebook", "Status", "Wall time, s", unit.capitalize(), "Key"],
+        rows=body,
+        data=data,
     )
 
 
 def _status_cell(status: str, reason: str) -> Cell:
     return Cell(
-        text=str(status), note=str(reason) if status == "failed" else "", sort=str(status), verdict="failed" if status == "failed" else ""
+        text=str(status),
+        note=str(reason) if status == "failed" else "",
+        sort=str(status),
+        verdict="failed" if status == "failed" else "",
     )
 
 
@@ -105,7 +117,11 @@ def data_table(run: Run) -> Table | None:
                "source": "Source", "sha256": "SHA-256"}  # fmt: skip
     shown = {name: title for name, title in columns.items() if name in data}
     return tables.simple(
-        "data", "Clips of this run: where they come from and their hashes.", data, shown, dict.fromkeys(("frames", "width", "height"), 0)
+        "data",
+        "Clips of this run: where they come from and their hashes.",
+        data,
+        shown,
+        dict.fromkeys(("frames", "width", "height"), 0),
     )
 
 
@@ -126,18 +142,30 @@ def packages_table(run: Run) -> Table | None:
         return None
     data = pd.DataFrame(sorted(packages.items()), columns=["package", "version"])
     return tables.simple(
-        "packages", "Versions of the packages that the numbers depend on.", data, {"package": "Package", "version": "Version"}
+        "packages",
+        "Versions of the packages that the numbers depend on.",
+        data,
+        {"package": "Package", "version": "Version"},
     )
 
 
 def parameters_table(run: Run) -> Table | None:
     """Return every step's parameters, nested ones with dotted names."""
-    given = {"study": run.manifest["parameters"] or {}} | {step["name"]: step.get("parameters") or {} for step in run.steps}
-    rows = [(name, key, run.local(value)) for name, parameters in given.items() for key, value in _flat(parameters) if key != "folder"]
+    given = {"study": run.manifest["parameters"] or {}} | {
+        step["name"]: step.get("parameters") or {} for step in run.steps
+    }
+    rows = [
+        (name, key, run.local(value))
+        for name, parameters in given.items()
+        for key, value in _flat(parameters)
+        if key != "folder"
+    ]
     if not rows:
         return None
     data = pd.DataFrame(rows, columns=["step", "parameter", "value"])
-    return tables.simple("parameters", "Parameters of every step.", data, {"step": "Step", "parameter": "Parameter", "value": "Value"})
+    return tables.simple(
+        "parameters", "Parameters of every step.", data, {"step": "Step", "parameter": "Parameter", "value": "Value"}
+    )
 
 
 def _flat(value: dict, prefix: str = ""):

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from stvsr import statistics
-from stvsr.report import tables, vocabulary
-from stvsr.report.limits import VID4
-from stvsr.report.load import Run
+from stvsr.evaluation.comparison import clip_means
+from stvsr.report import labels, tables
+from stvsr.report.labels import CONTROL, signed
+from stvsr.report.limitations import VID4
+from stvsr.report.run import Run
 from stvsr.report.tables import EMPTY, Cell, Table, number_cell, text_cell
-from stvsr.report.vocabulary import CONTROL, signed
 
-FOLDER = Path(__file__).resolve().parents[2] / "reports" / "published"  # in a checkout; an installed package has no copy
+FOLDER = (
+    Path(__file__).resolve().parents[2] / "reports" / "published"
+)  # in a checkout; an installed package has no copy
 REPORT_ARMS = ("rbpn", "recurrent-d", "recurrent-d-flow")
 CONTRASTS = ("seed-faithful", "recurrent-d", "recurrent-d-flow")
 
@@ -31,7 +33,7 @@ def comparison(run: Run) -> list[Table]:
 
 def _own_means(run: Run, protocol: str) -> dict[tuple[str, str, str], float]:
     """Return {(clip, arm, metric): mean} of one protocol, clips in lower case."""
-    rows = statistics.clip_means(run.metrics[run.metrics["protocol"] == protocol])
+    rows = clip_means(run.metrics[run.metrics["protocol"] == protocol])
     return {(str(row.clip).lower(), row.arm, row.metric): row.mean for row in rows.itertuples()}
 
 
@@ -54,7 +56,7 @@ def report_2019(run: Run) -> Table | None:
         if here:
             cells += [number_cell(own.get((clip, arm, "psnr"), math.nan), 2) for arm in REPORT_ARMS]
         body.append(cells)
-    labels = [vocabulary.arm(name).label for name in REPORT_ARMS]
+    labels = [labels.arm(name).label for name in REPORT_ARMS]
     return Table(
         key="published-2019",
         caption="What the 2019 report found: PSNR in dB, below it SSIM and the difference from its RBPN. It names no protocol and gives"
@@ -74,14 +76,18 @@ def contrasts(run: Run) -> Table | None:
         return None
     theirs = _mean_gaps(data[data["dataset"] == "Vid4"])
     body, lines = [], []
-    for arm in sorted(rows["arm"].unique(), key=vocabulary.arm_order):
-        shown = vocabulary.arm(arm)
+    for arm in sorted(rows["arm"].unique(), key=labels.arm_order):
+        shown = labels.arm(arm)
         of_arm = {row.metric: row for row in rows[rows["arm"] == arm].itertuples()}
         cells = [text_cell(shown.label, shown.what)]
         for name in ("psnr", "ssim"):
-            digits = vocabulary.metric(name).digits
+            digits = labels.metric(name).digits
             gap = theirs.get((arm, name), math.nan)
-            cells.append(EMPTY if math.isnan(gap) else Cell(text=signed(gap, 2), sort=repr(gap), note="mean of 4 clips, no interval"))
+            cells.append(
+                EMPTY
+                if math.isnan(gap)
+                else Cell(text=signed(gap, 2), sort=repr(gap), note="mean of 4 clips, no interval")
+            )
             cells.append(tables.difference_cell(of_arm[name], digits) if name in of_arm else EMPTY)
             if name in of_arm:
                 ours = of_arm[name]
@@ -99,7 +105,7 @@ def contrasts(run: Run) -> Table | None:
     return Table(
         key="contrasts",
         caption=f"The same differences in this run. Theirs: from RBPN that was not trained further, Vid4. Here: from"
-        f" {vocabulary.arm(CONTROL).label}, this run's clips, with 95% intervals. {tables.protocol_words(run.metrics, 'literature-y')}",
+        f" {labels.arm(CONTROL).label}, this run's clips, with 95% intervals. {tables.protocol_words(run.metrics, 'literature-y')}",
         columns=["Arm", "PSNR, 2019 report", "PSNR, here", "SSIM, 2019 report", "SSIM, here"],
         rows=body,
         data=pd.DataFrame(lines),
@@ -125,42 +131,54 @@ def _runs_vid4(run: Run, degradation: str) -> bool:
 def literature(run: Run) -> Table | None:
     """Return published Vid4 scores under `literature-y`, this run's rows among them when it is scored on Vid4."""
     data = published("vid4-literature-y.csv")
-    return None if data.empty else _with_own(run, data.assign(degradation="BI"), "literature-y", ("psnr", "ssim"), "published-vid4")
+    return (
+        None
+        if data.empty
+        else _with_own(run, data.assign(degradation="BI"), "literature-y", ("psnr", "ssim"), "published-vid4")
+    )
 
 
 def tecogan(run: Run) -> Table | None:
     """Return published Vid4 scores by TecoGAN's definitions, this run's rows among them when it is scored on Vid4."""
     data = published("vid4-tecogan.csv")
-    return None if data.empty else _with_own(run, data, "tecogan", ("psnr", "lpips", "tof", "tlp100"), "published-tecogan")
+    return (
+        None if data.empty else _with_own(run, data, "tecogan", ("psnr", "lpips", "tof", "tlp100"), "published-tecogan")
+    )
 
 
 def _with_own(run: Run, data: pd.DataFrame, protocol: str, names: tuple[str, ...], key: str) -> Table:
     own = _own_rows(run, protocol, names) if _runs_vid4(run, "bi") else pd.DataFrame()
     rows = pd.concat([data, own], ignore_index=True)
-    winners = {name: tables.best_of(rows.loc[rows["degradation"] == "BI", name], vocabulary.metric(name).better) for name in names}
+    winners = {
+        name: tables.best_of(rows.loc[rows["degradation"] == "BI", name], labels.metric(name).better) for name in names
+    }
     body = [
         [text_cell(row["method"]), text_cell(row["degradation"])]
-        + [number_cell(row[name], vocabulary.metric(name).digits, best=place in winners[name]) for name in names]
+        + [number_cell(row[name], labels.metric(name).digits, best=place in winners[name]) for name in names]
         + [text_cell(row["source"])]
         for place, row in rows.iterrows()
     ]
     beside = (
-        "This run's rows are among them." if len(own) else "This run was not scored on these four clips, so its numbers do not belong here."
+        "This run's rows are among them."
+        if len(own)
+        else "This run was not scored on these four clips, so its numbers do not belong here."
     )
     return Table(
         key=key,
         caption=f"Published scores on Vid4, \u00d74, protocol {protocol}; the best under bicubic degradation (BI) is marked. {beside}",
-        columns=["Method", "Degradation", *(vocabulary.metric(name).title for name in names), "Source"],
+        columns=["Method", "Degradation", *(labels.metric(name).title for name in names), "Source"],
         rows=body,
         data=rows,
-        notes=tables.directions(vocabulary.metric(name) for name in names),
+        notes=tables.directions(labels.metric(name) for name in names),
     )
 
 
 def _own_rows(run: Run, protocol: str, names: tuple[str, ...]) -> pd.DataFrame:
     means = run.summary
-    wide = means[(means["protocol"] == protocol) & means["arm"].isin(run.arms)].pivot(index="arm", columns="metric", values="mean")
-    wide = wide.reindex(columns=list(names)).loc[sorted(wide.index, key=vocabulary.arm_order)]
+    wide = means[(means["protocol"] == protocol) & means["arm"].isin(run.arms)].pivot(
+        index="arm", columns="metric", values="mean"
+    )
+    wide = wide.reindex(columns=list(names)).loc[sorted(wide.index, key=labels.arm_order)]
     return wide.assign(
-        method=[f"{vocabulary.arm(arm).label} (this run)" for arm in wide.index], degradation="BI", source="this run"
+        method=[f"{labels.arm(arm).label} (this run)" for arm in wide.index], degradation="BI", source="this run"
     ).reset_index(drop=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from stvsr.metrics.catalogue import PROTOCOLS
-from stvsr.report import vocabulary
-from stvsr.report.vocabulary import interval_digits, plain, signed
+from stvsr.metrics.protocols import PROTOCOLS
+from stvsr.report import labels
+from stvsr.report.labels import interval_digits, plain, signed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,9 @@ class Table:
         return self.data.to_csv(index=False, lineterminator="\n")
 
 
-def number_cell(value: float, digits: int, low: float = math.nan, high: float = math.nan, *, best: bool = False) -> Cell:
+def number_cell(
+    value: float, digits: int, low: float = math.nan, high: float = math.nan, *, best: bool = False
+) -> Cell:
     """Return a cell with a value and, when there is one, its interval below."""
     interval = "" if math.isnan(low) or math.isnan(high) else f"{plain(low, digits)} to {plain(high, digits)}"
     return Cell(text=plain(value, digits), note=interval, sort=_sortable(value), best=best)
@@ -68,13 +70,17 @@ def protocol_words(metrics: pd.DataFrame, protocol: str) -> str:
     rows = metrics[metrics["protocol"] == protocol]
 
     def values(column: str) -> str:
-        return ", ".join(sorted({part for value in rows[column].dropna() for part in str(value).split(",")} - {"", "nan"}))
+        return ", ".join(
+            sorted({part for value in rows[column].dropna() for part in str(value).split(",")} - {"", "nan"})
+        )
 
     known = PROTOCOLS.get(protocol)
     if known and values("version") == str(known.version):
         parts = [f"Protocol {known.caption()}"]
     else:  # scored by another version of the code: say what the rows say
-        parts = [f"Protocol {protocol} v{values('version')}: {values('colour')}, border {values('border')}, dropped {values('dropped')}"]
+        parts = [
+            f"Protocol {protocol} v{values('version')}: {values('colour')}, border {values('border')}, dropped {values('dropped')}"
+        ]
     parts += [f"degradation {values('degradation').upper()}"] if values("degradation") else []
     parts += [f"measured with {values('weights')}"] if values("weights") else []
     return "; ".join(parts) + "."
@@ -91,20 +97,23 @@ def best_of(means: pd.Series, better: str | None) -> set:
 def scores(summary: pd.DataFrame, metrics: pd.DataFrame, protocol: str, failed: dict[str, str]) -> Table:
     """Return the table of means per method and metric of one protocol; failed arms stand in it as failed."""
     rows = summary[summary["protocol"] == protocol]
-    names = sorted(rows["metric"].unique(), key=vocabulary.metric_order)
-    shown = {name: vocabulary.metric(name) for name in names}
+    names = sorted(rows["metric"].unique(), key=labels.metric_order)
+    shown = {name: labels.metric(name) for name in names}
     cells = {}
     for name in names:
         of_metric = rows[rows["metric"] == name].set_index("arm")
         winners = best_of(of_metric["mean"].drop("truth", errors="ignore"), shown[name].better)
         for arm, row in of_metric.iterrows():
-            cells[arm, name] = number_cell(row["mean"], shown[name].digits, row["low"], row["high"], best=arm in winners)
-    arms = sorted({arm for arm, _ in cells}, key=vocabulary.arm_order)
+            cells[arm, name] = number_cell(
+                row["mean"], shown[name].digits, row["low"], row["high"], best=arm in winners
+            )
+    arms = sorted({arm for arm, _ in cells}, key=labels.arm_order)
     body = [
-        [text_cell(vocabulary.arm(arm).label, vocabulary.arm(arm).what), *(cells.get((arm, name), EMPTY) for name in names)] for arm in arms
+        [text_cell(labels.arm(arm).label, labels.arm(arm).what), *(cells.get((arm, name), EMPTY) for name in names)]
+        for arm in arms
     ]
     body += [
-        [text_cell(vocabulary.arm(arm).label, reason), *(Cell(text="failed", verdict="failed") for _ in names)]
+        [text_cell(labels.arm(arm).label, reason), *(Cell(text="failed", verdict="failed") for _ in names)]
         for arm, reason in failed.items()
         if arm not in arms
     ]
@@ -123,17 +132,17 @@ def scores(summary: pd.DataFrame, metrics: pd.DataFrame, protocol: str, failed: 
 def differences(comparisons: pd.DataFrame, metrics: pd.DataFrame, protocol: str, control: str) -> Table:
     """Return the table of differences from the control with intervals and verdicts, one protocol."""
     rows = comparisons[comparisons["protocol"] == protocol]
-    names = sorted(rows["metric"].unique(), key=vocabulary.metric_order)
-    shown = {name: vocabulary.metric(name) for name in names}
+    names = sorted(rows["metric"].unique(), key=labels.metric_order)
+    shown = {name: labels.metric(name) for name in names}
     cells = {(row.arm, row.metric): difference_cell(row, shown[row.metric].digits) for row in rows.itertuples()}
-    arms = sorted(rows["arm"].unique(), key=vocabulary.arm_order)
+    arms = sorted(rows["arm"].unique(), key=labels.arm_order)
     return Table(
         key=f"differences-{protocol}",
         caption=f"Difference from {control} under {protocol}, with its 95% interval. {protocol_words(metrics, protocol)}"
         " Better and worse need p below 5% after Holm's correction for the number of arms,"
         " which is stricter than one interval without zero.",
         columns=["Method", *(shown[name].title for name in names)],
-        rows=[[text_cell(vocabulary.arm(arm).label), *(cells.get((arm, name), EMPTY) for name in names)] for arm in arms],
+        rows=[[text_cell(labels.arm(arm).label), *(cells.get((arm, name), EMPTY) for name in names)] for arm in arms],
         data=rows.sort_values(["arm", "metric"]),
         notes=directions(shown.values()),
     )
@@ -141,16 +150,19 @@ def differences(comparisons: pd.DataFrame, metrics: pd.DataFrame, protocol: str,
 
 def per_clip(clip_means: pd.DataFrame, metrics: pd.DataFrame, protocol: str) -> Table:
     """Return the table of means per clip and method; `clip_means` is that of `statistics`, of one protocol."""
-    names = sorted(clip_means["metric"].unique(), key=vocabulary.metric_order)
-    shown = {name: vocabulary.metric(name) for name in names}
+    names = sorted(clip_means["metric"].unique(), key=labels.metric_order)
+    shown = {name: labels.metric(name) for name in names}
     body = []
     for clip, rows in clip_means.groupby("clip", sort=True):
         wide = rows.pivot(index="arm", columns="metric", values="mean")
         contest = wide.drop(index="truth", errors="ignore")
         winners = {name: best_of(contest[name], shown[name].better) for name in names if name in wide}
-        for arm in sorted(wide.index, key=vocabulary.arm_order):
-            values = [number_cell(wide.at[arm, n], shown[n].digits, best=arm in winners[n]) if n in wide else EMPTY for n in names]
-            body.append([text_cell(clip), text_cell(vocabulary.arm(arm).label), *values])
+        for arm in sorted(wide.index, key=labels.arm_order):
+            values = [
+                number_cell(wide.at[arm, n], shown[n].digits, best=arm in winners[n]) if n in wide else EMPTY
+                for n in names
+            ]
+            body.append([text_cell(clip), text_cell(labels.arm(arm).label), *values])
     return Table(
         key=f"clips-{protocol}",
         caption=f"Scores of each clip under {protocol}; the best of each clip is marked. {protocol_words(metrics, protocol)}",
@@ -161,7 +173,9 @@ def per_clip(clip_means: pd.DataFrame, metrics: pd.DataFrame, protocol: str) -> 
     )
 
 
-def simple(key: str, caption: str, data: pd.DataFrame, columns: dict[str, str], digits: dict[str, int] | None = None) -> Table:
+def simple(
+    key: str, caption: str, data: pd.DataFrame, columns: dict[str, str], digits: dict[str, int] | None = None
+) -> Table:
     """Return a table that shows a DataFrame's columns under new headings, numbers with the digits given."""
     digits = digits or {}
 
@@ -170,11 +184,14 @@ def simple(key: str, caption: str, data: pd.DataFrame, columns: dict[str, str], 
             return EMPTY
         return number_cell(float(value), digits[name]) if name in digits else text_cell(value)
 
-    rows = [[cell(name, value) for name, value in zip(columns, row, strict=True)] for row in data[list(columns)].itertuples(index=False)]
+    rows = [
+        [cell(name, value) for name, value in zip(columns, row, strict=True)]
+        for row in data[list(columns)].itertuples(index=False)
+    ]
     return Table(key=key, caption=caption, columns=list(columns.values()), rows=rows, data=data)
 
 
-def directions(metrics: Iterable[vocabulary.Metric]) -> dict[str, str]:
+def directions(metrics: Iterable[labels.Metric]) -> dict[str, str]:
     """Return, for each metric's column, which way is better."""
     return {metric.title: f"{metric.better} is better" for metric in metrics if metric.better}
 

@@ -1,0 +1,1 @@
+"""Clips, their shots and splits, and the training samples cut from them."""

@@ -1,0 +1,232 @@
+"""Clips of every kind behind one notion, their shots and splits, and the septuplets drawn from them.
+
+A clip is a run of frames with no cut in it: a Vimeo-90k septuplet, a folder of frames (Vid4), one shot of a video file.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import itertools
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from stvsr import assets
+from stvsr.data.shots import find_cuts
+from stvsr.degradation import resize, to_float, to_uint8
+from stvsr.errors import InputError
+from stvsr.runs.files import write_atomic
+from stvsr.runs.hashes import digest
+from stvsr.video.reader import VIDEO_SUFFIXES, image_files, read_clip, read_image
+from stvsr.video.writer import IMAGE_SUFFIXES
+
+SAMPLES = ("bikes", "bigbuckbunny", "carphone")
+SPLITS = {"train": 0.70, "validation": 0.85, "test": 1.0}  # the report's 70-15-15, as where each part ends
+ALL_SPLITS = (*SPLITS, "official-train", "official-test", "all")
+SHORTEST_SHOT = 7
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A run of frames without a cut.
+
+    name: identifier, unique in a data set. height, width: HR size in pixels. `files` for a folder of frames, one path
+    each; otherwise `source` is a video file and the clip is its frames start..stop-1. `shrink` divides the HR size
+    first (more texture per clip in training).
+    """
+
+    name: str
+    source: Path
+    height: int
+    width: int
+    start: int
+    stop: int
+    files: tuple[Path, ...] = ()
+    shrink: float = 1.0
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def frames(self, indices: Sequence[int] | None = None) -> np.ndarray:
+        """Return 8-bit RGB frames (T, H, W, 3), all of them or those at `indices` (0-based in the clip)."""
+        indices = range(len(self)) if indices is None else indices
+        if not self.files:
+            return _decoded(self.source, self.shrink)[[self.start + i for i in indices]]
+        files = [self.files[self.start + i] for i in indices]
+        frames = [read_image(file) for file in files]
+        height, width = (self.height, self.width) if self.shrink == 1 else frames[0].shape[:2]
+        for file, frame in zip(files, frames, strict=True):
+            if frame.shape[:2] != (height, width):
+                tall, wide = frame.shape[:2]
+                raise InputError(f"{file} is {wide}x{tall}, its clip is {width}x{height}: make all frames of one size")
+        return _shrunk(np.stack(frames), self.shrink)
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the file, or of the frames' files in order."""
+        if not self.files:
+            return digest(self.source)
+        return hashlib.sha256("".join(digest(file) for file in self.files).encode()).hexdigest()
+
+
+def load_clips(data: str | Sequence[str], split: str = "all") -> list[Clip]:
+    """Return the clips of one or more data sets, sorted by name, cut at shots.
+
+    Args:
+        data: `samples`, `samples:NAME`, a video file, a folder of frames, a folder of either, or a Vimeo-90k root;
+            or several of them. `SOURCE@SPLIT` gives one source a split of its own.
+        split: `train`, `validation` or `test` (70-15-15, see `split_of`), `official-train` or `official-test`
+            (Vimeo-90k's lists), or `all`.
+
+    Raises:
+        InputError: something is missing, empty, or the split leaves no clip.
+    """
+    clips = []
+    for source in [data] if isinstance(data, str) else data:
+        path, own = split_source(source)
+        part = own or split
+        if part not in ALL_SPLITS:
+            raise InputError(f"split {part!r} is unknown: choose from {', '.join(ALL_SPLITS)}")
+        clips += [clip for clip in _find(path, part) if part not in SPLITS or split_of(clip.name) == part]
+    if not clips:
+        raise InputError(f"no clip is left of {data} in split {split}: add clips or use split all")
+    return sorted(clips, key=lambda clip: clip.name)
+
+
+def split_source(source: str) -> tuple[str, str]:
+    """Divide `SOURCE@SPLIT` into both; the second is empty where none is named (a path may hold an @ of its own)."""
+    path, _, own = source.rpartition("@")
+    return (path, own) if path and own in ALL_SPLITS else (source, "")
+
+
+def split_of(name: str) -> str:
+    """Return `train`, `validation` or `test` for a clip: its name's SHA-256 as a fraction, cut at 0.70 and 0.85.
+
+    The split of a clip depends on nothing but its name, so that adding clips never moves one from test to train.
+    """
+    fraction = int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
+    return next(split for split, end in SPLITS.items() if fraction < end)
+
+
+def describe(clips: Sequence[Clip]) -> pd.DataFrame:
+    """Return a table of clips: name, frames, size, split by name, source file or folder."""
+    rows = [(c.name, len(c), f"{c.width}x{c.height}", split_of(c.name), c.source.name, c.start) for c in clips]
+    return pd.DataFrame(rows, columns=["clip", "frames", "size", "split", "source", "first frame"])
+
+
+def select_clips(clips: Sequence[Clip], names: Sequence[str]) -> list[Clip]:
+    """Return the clips of these names; InputError names a missing one and lists what there is."""
+    known = {clip.name: clip for clip in clips}
+    for name in names:
+        if name not in known:
+            raise InputError(f"clip {name} is missing: there are {', '.join(known)}")
+    return [known[name] for name in names]
+
+
+def shrink_clip(clip: Clip, factor: float) -> Clip:
+    """Return the clip with its HR size divided by `factor` (bicubic, antialiased)."""
+    if factor == 1:
+        return clip
+    height, width = int(clip.height / factor), int(clip.width / factor)
+    return dataclasses.replace(clip, name=f"{clip.name}/{factor:g}", height=height, width=width, shrink=factor)
+
+
+def _find(source: str, split: str) -> list[Clip]:
+    if source == "samples" or source.startswith("samples:"):
+        names = SAMPLES if source == "samples" else (source.removeprefix("samples:"),)
+        return [clip for name in names for clip in _shots(assets.locate(name), name)]
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise InputError(f"data {source} does not exist: give a video, a folder of frames or clips, or samples")
+    if path.is_file():
+        return _shots(path, path.stem)
+    if (path / "sequences").is_dir():
+        return _vimeo(path, split)
+    if _has_frames(path):
+        return [_folder(path, path.name)]
+    clips = [clip for entry in sorted(path.iterdir()) for clip in _entry(entry)]
+    if not clips:
+        raise InputError(
+            f"folder {source} holds no frames, videos or folders of frames: PNG, WebP, JPEG or video files"
+        )
+    return clips
+
+
+def _entry(entry: Path) -> list[Clip]:
+    if entry.is_dir():
+        return [_folder(entry, entry.name)] if _has_frames(entry) else []
+    return _shots(entry, entry.stem) if entry.suffix.lower() in VIDEO_SUFFIXES else []
+
+
+def _has_frames(folder: Path) -> bool:
+    return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in folder.iterdir())
+
+
+def _folder(path: Path, name: str) -> Clip:
+    files = tuple(image_files(path))
+    height, width, _ = read_image(files[0]).shape
+    return Clip(name=name, source=path, height=height, width=width, start=0, stop=len(files), files=files)
+
+
+def _shots(path: Path, name: str) -> list[Clip]:
+    """Cut a video into shots; those of fewer than seven frames, a septuplet, are left out (unless it is the whole file)."""
+    frames = _decoded(path, 1.0)
+    _, height, width, _ = frames.shape
+    edges = [0, *_cuts(path), len(frames)]
+    clip = functools.partial(Clip, source=path, height=height, width=width)
+    if len(edges) == 2:
+        return [clip(name=name, start=0, stop=len(frames))]
+    spans = [(start, stop) for start, stop in itertools.pairwise(edges) if stop - start >= SHORTEST_SHOT]
+    return [clip(name=f"{name}-{i:02d}", start=start, stop=stop) for i, (start, stop) in enumerate(spans)]
+
+
+def _vimeo(root: Path, split: str) -> list[Clip]:
+    lists = {"official-train": ["sep_trainlist.txt"], "official-test": ["sep_testlist.txt"]}
+    names = lists.get(split, ["sep_trainlist.txt", "sep_testlist.txt"])
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing:
+        raise InputError(f"Vimeo-90k root {root} has no {missing[0]}: unpack the septuplet archive completely")
+    lines = [line.strip() for name in names for line in (root / name).read_text().splitlines() if line.strip()]
+    return [_septuplet(root, line) for line in lines]
+
+
+def _septuplet(root: Path, line: str) -> Clip:
+    folder = root / "sequences" / line
+    if ".." in Path(line).parts or Path(line).is_absolute():
+        raise InputError(f"Vimeo-90k list names {line}: only folders below sequences are read")
+    files = tuple(folder / f"im{i}.png" for i in range(1, 8))
+    height, width = 256, 448
+    return Clip(name=line, source=folder, height=height, width=width, start=0, stop=7, files=files)
+
+
+@functools.lru_cache(maxsize=256)
+def _decoded(path: Path, shrink: float) -> np.ndarray:
+    """Return the frames of a video, memory-mapped from a cache that is filled once per file content and size."""
+    stored = cache_folder() / f"{digest(path)[:32]}-{shrink:g}.npy"
+    if not stored.is_file():
+        frames = read_clip(path) if shrink == 1 else _shrunk(_decoded(path, 1.0), shrink)
+        write_atomic(stored, lambda file: np.save(file, frames))
+    return np.load(stored, mmap_mode="r", allow_pickle=False)
+
+
+@functools.lru_cache(maxsize=256)
+def _cuts(path: Path) -> list[int]:
+    return find_cuts(_decoded(path, 1.0))
+
+
+def cache_folder() -> Path:
+    """Return where decoded clips are kept: $STVSR_CACHE, or `stvsr` in the user's cache folder. Safe to delete."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stvsr"
+    folder = Path(os.environ.get("STVSR_CACHE", default))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _shrunk(frames: np.ndarray, factor: float) -> np.ndarray:
+    if factor == 1:
+        return frames
+    height, width = int(frames.shape[1] / factor), int(frames.shape[2] / factor)
+    return np.concatenate([to_uint8(resize(to_float(frame[None]), height, width)) for frame in frames])

@@ -1,0 +1,1 @@
+"""Score held-out clips, compare arms with intervals, write model cards."""

@@ -1,0 +1,231 @@
+"""Held-out clips through every method and every protocol: the files behind the study's tables.
+
+In the step's folder: `outputs/METHOD/CLIP/000.png` (with `truth` and `bicubic`), `lr/CLIP/000.png`,
+`scores/PROTOCOL/CLIP.csv`, `metrics.csv`, `summary.csv`, `comparisons.csv`, `data.json`, `weights.json`. What is there
+is not made again, so that an evaluation which was interrupted goes on.
+"""
+
+import itertools
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm import tqdm
+
+from stvsr.data.clips import Clip, load_clips, select_clips
+from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
+from stvsr.errors import InputError
+from stvsr.evaluation import comparison
+from stvsr.inference.upscaler import InferenceConfig, load_upscaler
+from stvsr.metrics.protocols import TRUTH, find_protocol
+from stvsr.metrics.scoring import evaluate
+from stvsr.models.generators import load_generator
+from stvsr.runs.deadline import STOPPED, deadline
+from stvsr.runs.device import pick_device
+from stvsr.runs.files import write_json, write_text
+from stvsr.runs.hashes import code_of, hash_of
+from stvsr.video.reader import image_files, read_clip
+from stvsr.video.writer import write_frames
+
+SCALE = 4
+CONTROL = "pixel-control"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """Which methods are scored, on what, by which protocols.
+
+    generators: `name=weights` each; the name is `arm@seed` for a trained arm, weights what `load_generator` takes.
+    Bicubic is always in the table. data, split, clips: the held-out clips; `clips` empty for all of the split.
+    frames: of each clip, from its start, 0 for all. degradation: bi or bd. protocols: of `metrics.protocols`.
+    control: the arm that the others are compared with; without it there is no comparison.
+    """
+
+    generators: tuple[str, ...] = ()
+    data: tuple[str, ...] = ("samples",)
+    split: str = "test"
+    clips: tuple[str, ...] = ()
+    frames: int = 0
+    degradation: str = "bi"
+    protocols: tuple[str, ...] = ("literature-y", "tecogan")
+    control: str = CONTROL
+    device: str = "auto"
+
+    def __post_init__(self):
+        for protocol in self.protocols:
+            find_protocol(protocol)
+        if self.degradation not in DEGRADATIONS:
+            raise InputError(f"degradation {self.degradation!r} is unknown: choose from {', '.join(DEGRADATIONS)}")
+        least = max((find_protocol(protocol).least_frames for protocol in self.protocols), default=1)
+        if self.frames and self.frames < least:
+            raise InputError(f"frames is {self.frames}: these protocols need at least {least}, or 0 for all")
+        _ = self.methods
+
+    @property
+    def methods(self) -> dict[str, str]:
+        """Name -> weights, in the order of the tables, bicubic first."""
+        methods = {"bicubic": "bicubic"}
+        for entry in self.generators:
+            name, equals, weights = entry.partition("=")
+            name, weights = (name, weights) if equals else (Path(entry).stem, entry)
+            if name in (*methods, TRUTH, "") or "/" in name or name.startswith("."):
+                raise InputError(
+                    f"method {name} is named twice or cannot name a folder: write name=weights, each name once"
+                )
+            methods[name] = weights
+        return methods
+
+
+def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
+    """Write truth and degraded frames of every clip, 8-bit PNG; return the clips' names.
+
+    Raises:
+        InputError: no clip is left, or one is shorter than the protocols need, or weights cannot be read.
+    """
+    for weights in config.methods.values():
+        if weights != "bicubic":
+            load_generator(weights)
+    clips = load_clips(config.data, config.split)
+    clips = select_clips(clips, config.clips) if config.clips else clips
+    least = max((find_protocol(protocol).least_frames for protocol in config.protocols), default=1)
+    named: dict[str, Clip] = {}
+    for clip in clips:
+        if len(clip) < least:
+            raise InputError(f"clip {clip.name} has {len(clip)} frames, the protocols need {least}: drop the clip")
+        if (other := named.setdefault(clip.name.replace("/", "-"), clip)) is not clip:
+            raise InputError(
+                f"{other.source} and {clip.source} are both named {clip.name}: give each clip a name of its own"
+            )
+    entries = []
+    for name, clip in tqdm(named.items(), desc="clips", unit="clip", mininterval=5):
+        count = min(len(clip), config.frames or len(clip))
+        frames = crop_to_multiple(clip.frames(range(count)), SCALE)
+        entry = {"clip": name, "source": clip.source.name, "sha256": clip.fingerprint(), "frames": count, "split": config.split,
+                 "height": frames.shape[1], "width": frames.shape[2], "degradation": config.degradation}  # fmt: skip
+        entries.append(entry)
+        _rewrite(folder / "outputs" / TRUTH / name, frames, stamp=str(entry))
+        lr = (degrade(frame[None], config.degradation, SCALE)[0] for frame in frames)
+        _rewrite(folder / "lr" / name, lr, stamp=str(entry))
+    write_json(folder / "data.json", entries)
+    return [entry["clip"] for entry in entries]
+
+
+def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> None:
+    """Run every method over every degraded clip and write its frames; what is there of the same weights is kept."""
+    device, weights = pick_device(config.device), []
+    for name, source in tqdm(config.methods.items(), desc="methods", unit="method", mininterval=5):
+        upscaler = load_upscaler(source, device, InferenceConfig(half=False))  # numbers of a GPU and of a CPU compare
+        sha256, licence = upscaler.meta["sha256"], upscaler.meta.get("licence", "")
+        if sha256:
+            weights.append({"name": name, "file": Path(source).name, "sha256": sha256, "licence": licence})
+        for clip in clips:
+            lr = folder / "lr" / clip
+            stamp = f"{sha256} {(lr / STAMP).read_text()}"
+            target = folder / "outputs" / name / clip
+            if not _is_current(target / STAMP, stamp):
+                _mind_the_time(folder)
+                _rewrite(target, upscaler(read_clip(lr)), stamp=stamp)
+    write_json(folder / "weights.json", weights)
+
+
+def score(config: EvaluationConfig, folder: Path, clips: list[str]) -> pd.DataFrame:
+    """Measure all outputs under every protocol; write and return `metrics.csv`, one row per value.
+
+    Raises:
+        InputError: time ran out (`runs.deadline.deadline`); what was measured by then is kept.
+    """
+    outputs, device = folder / "outputs", str(pick_device(config.device))
+    _keep_only(outputs, (*config.methods, TRUTH))  # an earlier run of this folder had other methods or clips
+    for part in (*outputs.iterdir(), folder / "lr"):
+        _keep_only(part, clips)
+    code, tables = code_of(["import stvsr.metrics.protocols"]), []
+    for protocol, clip in itertools.product(config.protocols, clips):
+        methods = {name: outputs / name / clip for name in config.methods}
+        made_from = [(name, (path / STAMP).read_text()) for name, path in methods.items()]
+        path, stamp = (
+            folder / "scores" / protocol / f"{clip}.csv",
+            hash_of([code, device, config.degradation, made_from]),
+        )
+        note = path.with_suffix(STAMP)
+        if not (path.is_file() and _is_current(note, stamp)):
+            _mind_the_time(folder)
+            write_csv(
+                path, evaluate(methods, outputs / TRUTH / clip, protocol, degradation=config.degradation, device=device)
+            )
+            write_text(note, stamp)
+        tables.append(_read_scores(path))
+    metrics = pd.concat(tables, ignore_index=True)
+    write_csv(folder / "metrics.csv", metrics)
+    return metrics
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    words = dict.fromkeys(("method", "arm", "clip", "border", "weights"), str) | {"seed": "Int64"}
+    empty = {"seed": "", "value": ""}  # elsewhere, a clip may be named NA
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=empty)
+
+
+def _mind_the_time(folder: Path) -> None:
+    if time.time() > deadline():
+        raise InputError(f"evaluation in {folder} {STOPPED}: run it again to go on")
+
+
+def _keep_only(folder: Path, names: Iterable[str]) -> None:
+    for name in set(os.listdir(folder)) - set(names):
+        path = folder / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def summarise(config: EvaluationConfig, folder: Path, metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write and return the means with intervals, and the differences from the control (empty without one)."""
+    summary = comparison.summarise(metrics)
+    has_control = config.control in set(metrics["arm"])
+    comparisons = comparison.compare(metrics, config.control) if has_control else pd.DataFrame()
+    write_csv(folder / "summary.csv", summary)
+    if has_control:
+        write_csv(folder / "comparisons.csv", comparisons)
+    else:
+        (folder / "comparisons.csv").unlink(missing_ok=True)
+    return summary, comparisons
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table atomically; numbers keep all their digits."""
+    write_text(path, table.to_csv(index=False))
+
+
+def table_of(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """Return one protocol's means as a table, a row per arm and a column per metric; its caption names the protocol."""
+    rows = summary[summary["protocol"] == protocol]
+    return rows.pivot_table(index="arm", columns="metric", values="mean", sort=False)
+
+
+STAMP = ".made-from"
+
+
+def _is_current(note: Path, stamp: str) -> bool:
+    return note.is_file() and note.read_text() == stamp
+
+
+def _rewrite(folder: Path, frames, *, stamp: str) -> None:
+    """Write frames with a note of what they were made from; a folder that is interrupted has no note, and is made again."""
+    if _is_current(folder / STAMP, stamp):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_frames(folder, frames)
+    (folder / STAMP).write_text(stamp)
+
+
+def frames_of(folder: Path, clip: str, index: int, methods: Mapping[str, str] | tuple[str, ...]) -> dict:
+    """Return one frame of several methods (and `truth`) by name, uint8 (H, W, 3), for figures."""
+    return {name: read_clip(folder / "outputs" / name / clip, index, index + 1)[0] for name in methods}
+
+
+def count_frames(folder: Path, clip: str) -> int:
+    """Return how many frames of a clip were scored."""
+    return len(image_files(folder / "outputs" / TRUTH / clip))

@@ -1,0 +1,1 @@
+"""Functions that return a Figure with alt text, for notebooks and report."""

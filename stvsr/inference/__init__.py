@@ -1,0 +1,1 @@
+"""Upscale clips of any length, in windows and tiles."""

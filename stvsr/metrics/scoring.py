@@ -1,0 +1,253 @@
+"""Scoring by a named protocol: one clip from memory or streams, or folders of clips and many methods at once."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from stvsr.degradation import DEGRADATIONS
+from stvsr.errors import InputError
+from stvsr.metrics.fidelity import size
+from stvsr.metrics.protocols import METRICS, TRUTH, Protocol, find_protocol, weights_of
+from stvsr.metrics.views import Pair, View, fill_features, lockstep
+from stvsr.runs.device import pick_device
+from stvsr.video.reader import VIDEO_SUFFIXES, open_clip
+from stvsr.video.writer import IMAGE_SUFFIXES
+
+ORIGINS = (*DEGRADATIONS, "other")  # how a low-resolution input can have been made
+COLUMNS = [
+    "method", "arm", "seed", "clip", "frame", "metric", "value",
+    "protocol", "version", "colour", "border", "dropped", "degradation", "weights",
+]  # fmt: skip
+
+
+def evaluate(
+    methods: Mapping[str, str | os.PathLike],
+    targets: str | os.PathLike,
+    protocol: str,
+    *,
+    degradation: str = "other",
+    device: str = "cpu",
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Score every method's clips against the targets.
+
+    Args:
+        methods: name -> a clip (frame folder or video), or a folder of clips. `arm@seed` names one seed of a trained
+        arm. targets: a clip, or a folder of clips with the same names; a lone clip needs no equal name. protocol: a
+        name in `PROTOCOLS`. degradation: how the low-resolution input was made, "bi", "bd" or "other": recorded in
+        every row. device: where measuring networks run: cpu, cuda or auto. progress: show a bar over frames, where
+        there is a terminal.
+
+    Returns:
+        One row per value, columns `COLUMNS`: `frame` is the 0-based index in the clip, `seed` is NA for a method
+        without one, `weights` joins `name:sha256[:12]` of the measuring networks. The truth's own values stand under
+        method `truth`.
+
+    Raises:
+        InputError: a clip is missing on either side, cannot be read or does not fit its target, or a name is unknown.
+    """
+    definition = find_protocol(protocol)
+    if degradation not in ORIGINS:
+        raise InputError(f"degradation {degradation!r} is unknown: choose from {', '.join(ORIGINS)}")
+    device = str(pick_device(device))
+    tables = []
+    for clip, target, results in _matched(methods, targets):
+        with tqdm(
+            desc=f"{protocol} {clip}", unit="frame", total=open_clip(target).length, disable=None if progress else True
+        ) as bar:
+            try:
+                scores = score_methods(_opened(results), _counted(open_clip(target), bar), definition, device=device)
+            except InputError as error:
+                raise InputError(f"clip {clip}: {error}") from error
+        tables.append(scores.assign(clip=clip))
+    return _labelled(pd.concat(tables, ignore_index=True), definition, degradation)
+
+
+def score_clip(
+    results: Iterable[np.ndarray], targets: Iterable[np.ndarray], protocol: Protocol, *, device: str = "cpu"
+) -> pd.DataFrame:
+    """Score one method's clip; frames stream, so memory does not grow with the clip.
+
+    Args:
+        results: uint8 (H, W, 3) RGB frames.
+        targets: as many, as large.
+        protocol: from `PROTOCOLS`.
+        device: where measuring networks run.
+
+    Returns:
+        Columns `frame` (0-based index in the clip), `metric`, `value`. PSNR is infinite where frames are equal.
+
+    Raises:
+        InputError: as for `score_methods`.
+    """
+    scores = score_methods({"results": results}, targets, protocol, device=device)
+    return scores[scores["method"] == "results"].drop(columns="method").reset_index(drop=True)
+
+
+def score_methods(
+    results: Mapping[str, Iterable[np.ndarray]],
+    targets: Iterable[np.ndarray],
+    protocol: Protocol,
+    *,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """Score several methods' versions of one clip in one pass over the truth, whose flows and features are shared.
+
+    Args:
+        results: method's name -> its uint8 (H, W, 3) RGB frames.
+        targets: the truth's frames, as many, as large.
+        protocol: from `PROTOCOLS`.
+        device: where measuring networks run.
+
+    Returns:
+        Columns `method`, `frame`, `metric`, `value`; the truth's own values under method `truth`.
+
+    Raises:
+        InputError: a frame is not 8-bit RGB or too small, sizes or lengths differ, or the clip is too short.
+    """
+    rows, previous = [], None
+    with torch.inference_mode():
+        for index, frames in _kept(results, targets, protocol):
+            views = _views(frames, index, protocol, device)
+            if {"lpips", "tlp100"} & set(protocol.metrics):
+                fill_features(views.values(), "lpips")
+            pairs = {name: Pair(previous[name], view) for name, view in views.items()} if previous else {}
+            for name in views:
+                rows += [(name, index, *score) for score in _scores(name, views, pairs, protocol)]
+                if name != TRUTH:
+                    views[name].forget(keep=["lpips"])
+            views[TRUTH].forget(keep=["lpips"])
+            previous = views
+    return pd.DataFrame(rows, columns=["method", "frame", "metric", "value"])
+
+
+def _kept(
+    results: Mapping[str, Iterable[np.ndarray]], targets: Iterable[np.ndarray], protocol: Protocol
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """Yield (index, frames by method, the truth first) of the frames that the protocol keeps."""
+    if TRUTH in results:
+        raise InputError(f"a method is called {TRUTH!r}, the name of the targets' own rows: give it another name")
+    waiting, count = [], 0
+    for frames in lockstep({TRUTH: targets, **results}):
+        waiting.append((count, frames))
+        count += 1
+        if len(waiting) > protocol.dropped:
+            index, ready = waiting.pop(0)
+            if index >= protocol.dropped:
+                yield index, ready
+    if count < protocol.least_frames:
+        raise InputError(
+            f"clip has {count} frames, protocol {protocol.name} needs {protocol.least_frames}: give a longer clip"
+        )
+
+
+def _views(frames: dict[str, np.ndarray], index: int, protocol: Protocol, device: str) -> dict[str, View]:
+    views = {
+        name: View(frame, crop=protocol.crop, colour=protocol.colour, device=str(device))
+        for name, frame in frames.items()
+    }
+    for name, view in views.items():
+        if view.full.shape != views[TRUTH].full.shape:
+            raise InputError(
+                f"frame {index} of {name} is {size(view.full)}, the target is {size(views[TRUTH].full)}: "
+                "crop or upscale one so that both agree"
+            )
+    return views
+
+
+def _scores(
+    name: str, views: dict[str, View], pairs: dict[str, Pair], protocol: Protocol
+) -> Iterator[tuple[str, float]]:
+    """Yield (metric, value) of one method at one frame; of the truth only what it has of its own."""
+    for metric in (METRICS[metric] for metric in protocol.metrics):
+        if name == TRUTH and not metric.own:
+            continue
+        if metric.frame:
+            yield metric.name, metric.frame(views[name], views[TRUTH])
+        elif pairs:
+            yield metric.name, metric.pair(pairs[name], pairs[TRUTH])
+
+
+def _clips(path: str | os.PathLike, owner: str) -> tuple[dict[str, Path], bool]:
+    """Return clip's name -> path, and whether `path` is itself one clip."""
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{owner} {path} does not exist")
+    if path.is_file():
+        return {path.stem: path}, True
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    if any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries):
+        return {path.name: path}, True
+    clips = [entry for entry in entries if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES]
+    if not clips:
+        raise InputError(
+            f"{owner} {path} has neither frames nor clips: give a frame folder, a video or a folder of those"
+        )
+    names = {clip.stem if clip.is_file() else clip.name: clip for clip in clips}
+    if len(names) < len(clips):
+        raise InputError(f"{owner} {path} has a video and a folder, or two videos, of one name: keep one of each")
+    return names, False
+
+
+def _matched(
+    methods: Mapping[str, str | os.PathLike], targets: str | os.PathLike
+) -> Iterator[tuple[str, Path, dict[str, Path]]]:
+    """Yield (clip's name, target, method -> result); every clip must be there on both sides."""
+    truths, lone = _clips(targets, "targets")
+    if not methods:
+        raise InputError("no results are given: name at least one folder or video to score")
+    results = {}
+    for method, path in methods.items():
+        found, one = _clips(path, f"results {method}")
+        if lone and one:
+            found = dict(zip(truths, found.values(), strict=True))
+        if found.keys() != truths.keys():
+            absent, extra = (
+                ", ".join(sorted(names)) or "none" for names in (truths.keys() - found, found.keys() - truths)
+            )
+            raise InputError(
+                f"results {method} and targets hold different clips (missing: {absent}; without target: {extra}): make both agree"
+            )
+        results[method] = found
+    for clip, target in truths.items():
+        yield clip, target, {method: found[clip] for method, found in results.items()}
+
+
+def _opened(results: Mapping[str, Path]) -> dict[str, Iterable[np.ndarray]]:
+    return {method: open_clip(path) for method, path in results.items()}
+
+
+def _counted(frames: Iterable[np.ndarray], bar: tqdm) -> Iterator[np.ndarray]:
+    for frame in frames:
+        yield frame
+        bar.update()
+
+
+def _labelled(scores: pd.DataFrame, protocol: Protocol, degradation: str) -> pd.DataFrame:
+    """Add what makes a row citable: arm and seed, protocol, colour, border, degradation, weights."""
+    named = {method: _arm_and_seed(method) for method in scores["method"].unique()}
+    weights = {
+        name: ",".join(f"{key}:{value[:12]}" for key, value in weights_of(name).items()) for name in protocol.metrics
+    }
+    return scores.assign(
+        arm=scores["method"].map({method: arm for method, (arm, _) in named.items()}),
+        seed=scores["method"].map({method: seed for method, (_, seed) in named.items()}).astype("Int64"),
+        protocol=protocol.name,
+        version=protocol.version,
+        colour=scores["metric"].map({name: METRICS[name].colour or protocol.colour for name in protocol.metrics}),
+        border=protocol.border,
+        dropped=protocol.dropped,
+        degradation=degradation,
+        weights=scores["metric"].map(weights),
+    )[COLUMNS]
+
+
+def _arm_and_seed(method: str) -> tuple[str, int | None]:
+    """Split `arm@seed`; a name without a number after its last @ is an arm without seeds."""
+    arm, _, seed = method.rpartition("@")
+    return (arm, int(seed)) if arm and seed.isdecimal() else (method, None)

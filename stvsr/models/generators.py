@@ -1,0 +1,178 @@
+"""Generators by name, and their checkpoints: safetensors with the configuration inside, never a pickle that runs."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stvsr import assets
+from stvsr.errors import InputError
+from stvsr.models.basicvsr import PUBLISHED, BasicVSR, BasicVSRConfig, load_basicvsr
+from stvsr.models.quantised import ZERO, pack, unpack
+from stvsr.models.rbpn import RBPN, RBPNConfig
+from stvsr.models.state_dicts import load_state, read_state
+from stvsr.models.widening import grow
+from stvsr.runs.files import load_tensors, save_tensors
+from stvsr.runs.hashes import digest
+
+WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+KINDS = {"rbpn": (RBPN, RBPNConfig), "basicvsr": (BasicVSR, BasicVSRConfig)}
+PRESETS = {
+    "rbpn": RBPNConfig(),
+    # five frames: a septuplet holds three whole windows, one per target of a loss over time
+    "rbpn-small": RBPNConfig(base_filter=64, feat=16, num_stages=1, n_resblock=1, num_frames=5, residual=True),
+    "rbpn-tiny": RBPNConfig(base_filter=8, feat=4, num_stages=1, n_resblock=1, num_frames=5, residual=True),
+    "basicvsr": BasicVSRConfig(),
+}
+
+
+def build_generator(preset: str) -> nn.Module:
+    """Return a new generator of a preset's size: `rbpn` (published), `rbpn-small`, `rbpn-tiny`, or `basicvsr`."""
+    if preset not in PRESETS:
+        raise InputError(f"generator {preset!r} is unknown: choose from {', '.join(PRESETS)}")
+    config = PRESETS[preset]
+    return RBPN(config) if isinstance(config, RBPNConfig) else BasicVSR(config)
+
+
+def same_size(generator: nn.Module, preset: str) -> bool:
+    """Return whether a generator has the preset's weights; whether it adds bicubic to its output is no matter of size."""
+    config = PRESETS[preset]
+    residual = (
+        {"residual": generator.config.residual}
+        if isinstance(config, RBPNConfig) and isinstance(generator, RBPN)
+        else {}
+    )
+    return generator.config == dataclasses.replace(config, **residual)
+
+
+def generate(generator: nn.Module, lr: Tensor, flows: Tensor | None, targets: int = 1) -> Tensor:
+    """Return the middle `targets` frames of an LR run, (B, targets, 3, s*h, s*w).
+
+    Args:
+        lr: LR frames (B, N, 3, h, w), RGB in [0, 1].
+        flows: (B, targets, T-1, 2, h, w) from each target to its neighbours for a windowed generator (N = T + targets -
+        1);
+            None for one that reads the whole run (BasicVSR).
+    """
+    if flows is None:
+        first = (lr.shape[1] - targets) // 2
+        return generator(lr)[:, first : first + targets]
+    batch, targets, neighbours = flows.shape[:3]
+    windows = torch.stack([lr[:, k : k + neighbours + 1] for k in range(targets)], dim=1).flatten(0, 1)
+    middle = neighbours // 2
+    others = torch.cat([windows[:, :middle], windows[:, middle + 1 :]], dim=1)
+    return generator(windows[:, middle], others, flows.flatten(0, 1)).unflatten(0, (batch, targets))
+
+
+def save_generator(
+    path: Path, generator: nn.Module, *, dtype: torch.dtype | None = None, base: str = "", **meta: object
+) -> None:
+    """Write a generator's weights and configuration as one safetensors file; `meta` (JSON values) goes along.
+
+    `base`, `basicvsr-bi` or `basicvsr-bd`: write 8-bit differences from these weights instead; `zero`: the weights
+    themselves in 8 bits (`models.quantised`).
+    """
+    state = {name: tensor.to(dtype) if dtype else tensor for name, tensor in generator.state_dict().items()}
+    kind = "rbpn" if isinstance(generator, RBPN) else "basicvsr"
+    described = {"model": kind, "config": dataclasses.asdict(generator.config), **meta}
+    if base:
+        state, described["base"] = pack(state, _base_state(base, generator)), base
+    save_tensors(path, state, described)
+
+
+def load_generator(name_or_path: str | Path) -> tuple[nn.Module, dict]:
+    """Return a generator in eval mode and its description.
+
+    Accepts a name of `shipped_weights()`, `basicvsr-bi`, `basicvsr-bd`, a checkpoint that `save_generator` wrote, or a
+    published RBPN checkpoint (.pth, with or without `module.`), whose size is read off its tensors.
+
+    Raises:
+        InputError: unknown name, missing file, or tensors that do not fit; never a silent start from random weights.
+    """
+    name = str(name_or_path)
+    if name in PUBLISHED:
+        return load_basicvsr(name).eval(), {"model": "basicvsr", "name": name, "sha256": assets.ASSETS[name].sha256}
+    path = weights_file(name)
+    if not path:
+        known = ", ".join([*shipped_weights(), *PUBLISHED])
+        raise InputError(f"generator {name} is neither a file nor a known name: choose from {known}")
+    state, meta = load_tensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
+    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    generator = _empty_generator(state, meta, path)
+    if meta.get("base"):
+        state = unpack(state, _base_state(meta["base"], generator), path)
+    load_state(generator, state, f"checkpoint {path}")
+    return generator.float().eval(), {**meta, "name": path.stem, "sha256": digest(path)}
+
+
+def weights_file(name_or_path: str | Path) -> Path | None:
+    """Return the file behind what `load_generator` takes, None when there is none."""
+    name = str(name_or_path)
+    if name in PUBLISHED:
+        return assets.locate(name)
+    path = WEIGHTS / f"{name}.safetensors" if name in shipped_weights() else Path(name)
+    return path if path.is_file() else None
+
+
+def shipped_weights() -> list[str]:
+    """Return the names of the weights that come with the package."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
+
+
+def _base_state(base: str, generator: nn.Module) -> dict[str, Tensor]:
+    """Return what 8-bit differences are from: published weights, or nothing."""
+    if base == ZERO:
+        return {name: torch.zeros_like(tensor) for name, tensor in generator.state_dict().items()}
+    return load_basicvsr(base).state_dict()
+
+
+def _empty_generator(state: dict[str, Tensor], meta: dict, path: Path) -> nn.Module:
+    if "model" not in meta:
+        return RBPN(infer_config(state, path))
+    try:
+        network, config = KINDS[meta["model"]]
+        return network(config(**meta["config"]))
+    except (TypeError, KeyError, InputError) as error:
+        raise InputError(f"checkpoint {path} describes no generator known here: {error}") from None
+
+
+def infer_config(state: dict[str, Tensor], source: object) -> RBPNConfig:
+    """Read an RBPN's size off the shapes of its state dict; InputError when they are not those of an RBPN."""
+    try:
+        base_filter, feat = state["feat0.conv.weight"].shape[0], state["DBPN.feat1.conv.weight"].shape[0]
+        kernel = state["DBPN.up1.up_conv1.deconv.weight"].shape[-1]
+        return RBPNConfig(
+            base_filter=base_filter,
+            feat=feat,
+            num_stages=state["DBPN.output.conv.weight"].shape[1] // feat,
+            n_resblock=len({name.split(".")[1] for name in state if name.startswith("res_feat1.")}) - 1,
+            num_frames=state["output.conv.weight"].shape[1] // feat + 1,
+            scale={6: 2, 8: 4, 12: 8}.get(kernel, 0),
+        )
+    except KeyError as error:
+        raise InputError(f"checkpoint {source} is of no generator known here: {error} is missing") from None
+    except (IndexError, InputError) as error:
+        raise InputError(f"checkpoint {source} is of no generator known here: {error}") from None
+
+
+def start_generator(preset: str, start: str, *, widen: bool = False) -> nn.Module:
+    """Return a generator of the preset's size in train mode, from `start` when given; `widen`: a smaller RBPN's `widening.grow`.
+
+    Raises:
+        InputError: the checkpoint is of another size than the preset, or nothing that grows to it.
+    """
+    if widen and not start:
+        raise InputError("widen needs weights to start from: name a smaller RBPN as start")
+    if not start:
+        return build_generator(preset).train()
+    generator, _ = load_generator(start)
+    if widen:
+        if not (isinstance(generator, RBPN) and isinstance(PRESETS[preset], RBPNConfig)):
+            raise InputError(f"checkpoint {start} cannot be widened to {preset}: only an RBPN can, to an RBPN")
+        return grow(generator, PRESETS[preset]).train()
+    if not same_size(generator, preset):
+        raise InputError(
+            f"checkpoint {start} is {generator.config}, the preset {preset} is {PRESETS[preset]}: choose its preset"
+        )
+    return generator.train()

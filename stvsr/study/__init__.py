@@ -1,0 +1,1 @@
+"""Study file -> graph of notebooks -> papermill."""

@@ -1,0 +1,93 @@
+"""Several processes under torchrun, or one: the same loop either way."""
+
+import contextlib
+import gc
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from stvsr.errors import InputError
+from stvsr.runs.device import pick_device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """This process among `world`: its index and its device."""
+
+    index: int
+    world: int
+    device: torch.device
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is up in any process, so that all of them stop after the same step."""
+        return flag if self.world == 1 else bool(self._reduce([float(flag)], torch.distributed.ReduceOp.MAX)[0])
+
+    def mean(self, value: float) -> float:
+        """Return the mean of a number over the processes, so that all of them decide alike."""
+        return self.means({"": value})[""]
+
+    def means(self, values: dict[str, float]) -> dict[str, float]:
+        """Return the means of named numbers over the processes, which all give the same names."""
+        if self.world == 1:
+            return values
+        summed = self._reduce(list(values.values()), torch.distributed.ReduceOp.SUM)
+        return {name: value / self.world for name, value in zip(values, summed, strict=True)}
+
+    def _reduce(self, values: list[float], operation: torch.distributed.ReduceOp.RedOpType) -> list[float]:
+        shared = torch.tensor(values, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(shared, operation)
+        return shared.tolist()
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return the module, averaging gradients over processes when there are several.
+
+        Buffers are not broadcast: a discriminator with batch norm is called twice per step, and a broadcast between the
+        calls would overwrite what the first backward still needs. Statistics are therefore those of each process.
+        """
+        if self.world == 1:
+            return module
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+
+def current(device: str = "auto") -> Rank:
+    """Return this process's rank from torchrun's environment, joining the group on the first call; alone without it.
+
+    Raises:
+        InputError: there are fewer GPUs than processes.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Rank(index=0, world=1, device=pick_device(device))
+    picked = pick_device(device)
+    if picked.type == "cuda":
+        picked = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        if picked.index >= (count := torch.cuda.device_count()):
+            raise InputError(f"{world} processes have {count} GPUs to share: set processes to {count} or fewer")
+        torch.cuda.set_device(picked)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if picked.type == "cuda" else "gloo")
+    return Rank(index=torch.distributed.get_rank(), world=world, device=picked)
+
+
+def average_gradients(module: nn.Module) -> None:
+    """Average over processes the gradients of a module that DistributedDataParallel does not wrap; alone, do nothing."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return
+    for parameter in module.parameters():
+        if parameter.grad is not None:
+            torch.distributed.all_reduce(parameter.grad)
+            parameter.grad /= torch.distributed.get_world_size()
+
+
+def leave() -> None:
+    """Leave the process group, if any."""
+    with contextlib.suppress(ValueError, AssertionError):
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # DistributedDataParallel sits in reference cycles: what it holds of the group would end with the
+            # interpreter
+            gc.collect()
+            torch.distributed.destroy_process_group()

@@ -1,0 +1,292 @@
+"""Comparisons: closed forms, simulated coverage and false positives, and what a sentence may say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from stvsr.errors import InputError
+from stvsr.evaluation import bootstrap, comparison
+from stvsr.evaluation.bootstrap import estimate, holm
+from stvsr.evaluation.comparison import clip_means, compare, summarise
+
+
+def autoregressive(random: np.random.Generator, rows: int, frames: int, correlation: float) -> np.ndarray:
+    """Return (rows, frames) of unit variance whose neighbours are correlated, as frames of one scene are."""
+    noise = random.standard_normal((rows, frames))
+    for index in range(1, frames):
+        noise[:, index] = correlation * noise[:, index - 1] + np.sqrt(1 - correlation**2) * noise[:, index]
+    return noise
+
+
+def one_clip(random):
+    return [autoregressive(random, 1, 32, 0.6)]
+
+
+def four_clips(random):
+    return [autoregressive(random, 1, 24, 0.6) for _ in range(4)]
+
+
+def six_clips(random):
+    return [random.standard_normal() + autoregressive(random, 1, 8, 0.8) for _ in range(6)]
+
+
+def skewed_clips(random):
+    return [random.exponential() - 1 + 0.2 * autoregressive(random, 1, 8, 0.8) for _ in range(20)]
+
+
+def clips_and_seeds(random):
+    seeds = 0.3 * random.standard_normal((3, 1))
+    clips = random.standard_normal(12)
+    return [
+        clip + seeds + 0.3 * random.standard_normal((3, 1)) + 0.1 * autoregressive(random, 3, 8, 0.8) for clip in clips
+    ]
+
+
+@pytest.mark.parametrize("draw", [one_clip, four_clips, six_clips, skewed_clips, clips_and_seeds])
+def test_intervals_cover_at_their_nominal_rate(draw):
+    random, runs = np.random.default_rng(0), 800
+    found = [estimate(draw(random), draws=400, seed=run) for run in range(runs)]
+    covered = np.mean([each.low <= 0 <= each.high for each in found])
+    # the standard error of 800 runs is 0.008; few frames or clips err on the wide side, skewed clips on the narrow one
+    assert 0.925 <= covered <= 0.99
+    # an interval that covers because it is endless is no interval: at most twice as wide as if the spread were known
+    ideal = 1.96 * np.std([each.mean for each in found])
+    assert np.median([each.high - each.low for each in found]) / 2 < 2 * ideal
+
+
+@pytest.mark.parametrize("clips", [1, 4, 8])
+def test_arms_that_do_not_differ_are_called_different_at_most_5_percent_of_the_time(clips):
+    random, runs, called = np.random.default_rng(1), 600, 0
+    for run in range(runs):
+        of_clip = 0.5 * random.standard_normal((4, clips)) * (clips > 4)  # how well an arm happens to suit a clip
+        control, *arms = ([shift + autoregressive(random, 1, 24, 0.6) for shift in shifts] for shifts in of_clip)
+        pairs = ([a - b for a, b in zip(arm, control, strict=True)] for arm in arms)
+        called += holm([estimate(values, draws=400, seed=run).p for values in pairs]).min() < 0.05
+    # any of three arms, after Holm; the standard error of 600 runs is 0.009
+    assert called / runs <= 0.05 + 0.009
+
+
+def test_a_difference_is_found_and_its_size_is_right():
+    random = np.random.default_rng(2)
+    rows = [
+        row(arm, seed, f"clip{clip}", frame, 0.5 - gain + 0.05 * clip + 0.01 * random.standard_normal())
+        for arm, gain in (("pixel-control", 0.0), ("good", 0.1), ("bad", -0.1))
+        for seed in (0, 1, 2)
+        for clip in range(6)
+        for frame in range(5)
+    ]
+    found = compare(pd.DataFrame(rows)).set_index("arm")
+    assert found.loc["good", "difference"] == pytest.approx(-0.1, abs=0.01)
+    assert found.loc["good", "low"] < -0.1 + 0.02 and found.loc["good", "high"] < 0
+    assert list(found["verdict"]) == ["better", "worse"]  # LPIPS: lower is better
+    assert list(found["clips"]) == [6, 6] and list(found["seeds"]) == [3, 3]
+    assert found.loc["good", "sentence"].startswith(
+        "good is better than pixel-control in LPIPS (AlexNet) (tecogan): difference -0.1"
+    )
+    assert found.loc["good", "sentence"].endswith("On 6 clips; 3 training seeds.")
+
+
+def test_higher_is_better_for_psnr_only_where_it_is():
+    rows = [
+        row(arm, 0, f"c{clip}", 0, value + 0.1 * clip, "psnr")
+        for arm, value in (("pixel-control", 30), ("a", 31))
+        for clip in range(5)
+    ]
+    assert compare(pd.DataFrame(rows))["verdict"].tolist() == ["better"]
+
+
+def row(
+    arm: str, seed: int | None, clip: str, frame: int, value: float, metric: str = "lpips", protocol: str = "tecogan"
+) -> dict:
+    method = arm if seed is None else f"{arm}@{seed}"
+    return {
+        "method": method, "arm": arm, "seed": seed, "clip": clip, "frame": frame, "metric": metric, "value": value,
+        "protocol": protocol, "version": 1, "colour": "rgb", "border": "0", "dropped": 2, "degradation": "bi", "weights": "",
+    }  # fmt: skip
+
+
+def two_arms(frames: int = 12, clips: int = 1, seeds=(0,), peer: bool = False, step: float = 0.1) -> pd.DataFrame:
+    random = np.random.default_rng(3)
+    arms = [("pixel-control", seeds), ("bicubic" if peer else "a", (None,) if peer else seeds)]
+    return pd.DataFrame(
+        row(arm, seed, f"clip{clip}", frame, step * (arm != "pixel-control") + 0.01 * random.standard_normal())
+        for arm, its_seeds in arms
+        for seed in its_seeds
+        for clip in range(clips)
+        for frame in range(frames)
+    )
+
+
+def test_where_the_truth_has_its_own_value_better_is_closer_to_it():
+    random = np.random.default_rng(8)
+    values = {"pixel-control": 2.0, "sharp": 4.0, "shaky": 9.0, "truth": 5.0}  # the control is smoother than the truth
+    rows = [
+        row(
+            arm,
+            None if arm == "truth" else 0,
+            f"c{clip}",
+            frame,
+            value + 0.1 * random.standard_normal(),
+            "warping_error",
+            "study",
+        )
+        for arm, value in values.items()
+        for clip in range(6)
+        for frame in range(4)
+    ]
+    found = compare(pd.DataFrame(rows)).set_index("arm")
+    assert found["verdict"].to_dict() == {"sharp": "better", "shaky": "worse"}
+    assert "in warping error x1000, as distance from the truth's own 5." in found.loc["sharp", "sentence"]
+    assert found.loc["sharp", "difference"] == pytest.approx(-2, abs=0.1)
+    assert found.loc["shaky", "difference"] == pytest.approx(1, abs=0.1)
+
+
+def test_an_arm_as_far_above_the_truth_as_the_control_is_below_is_not_told_apart():
+    random = np.random.default_rng(8)
+    values = {"pixel-control": 4.0, "sharp": 6.0, "truth": 5.0}
+    rows = [
+        row(
+            arm,
+            None if arm == "truth" else 0,
+            f"c{clip}",
+            frame,
+            value + 0.1 * random.standard_normal(),
+            "warping_error",
+            "study",
+        )
+        for arm, value in values.items()
+        for clip in range(6)
+        for frame in range(4)
+    ]
+    found = compare(pd.DataFrame(rows)).iloc[0]
+    assert found["verdict"] == "not told apart"
+    assert abs(found["difference"]) < 0.15
+
+
+def test_one_clip_and_one_seed_say_so():
+    found = compare(two_arms()).iloc[0]
+    assert found["verdict"] == "worse"
+    assert "On the 12 frames of this clip only: other clips may differ" in found["sentence"]
+    assert "one training seed: another training may differ." in found["sentence"]
+
+
+def test_four_clips_speak_for_themselves_and_five_for_others():
+    assert "frames of these 4 clips only" in compare(two_arms(clips=4)).iloc[0]["sentence"]
+    assert "On 5 clips;" in compare(two_arms(clips=5)).iloc[0]["sentence"]
+
+
+def test_too_few_frames_have_a_difference_and_no_interval():
+    found = compare(two_arms(frames=3)).iloc[0]
+    assert found["difference"] == pytest.approx(0.1, abs=0.02)
+    assert found[["low", "high", "p", "p_holm"]].isna().all()
+    assert (
+        found["verdict"] == "not told apart"
+        and "too few frames for an interval: the shortest clip has" in found["sentence"]
+    )
+
+
+def test_a_peer_without_seeds_meets_every_seed_of_the_control():
+    found = compare(two_arms(seeds=(0, 1, 2), peer=True)).iloc[0]
+    assert found["arm"] == "bicubic" and found["seeds"] == 3
+    assert found["difference"] == pytest.approx(0.1, abs=0.02)
+    turned = compare(two_arms(seeds=(0, 1, 2), peer=True), control="bicubic").iloc[0]
+    assert turned["difference"] == pytest.approx(-found["difference"])
+    assert (turned["low"], turned["high"]) == pytest.approx((-found["high"], -found["low"]))
+
+
+def test_pairing_removes_what_both_arms_share():
+    random = np.random.default_rng(4)
+    rows = two_arms(clips=8, frames=4)
+    hard = {f"clip{clip}": 10 * random.standard_normal() for clip in range(8)}
+    shared = rows.assign(value=rows["value"] + rows["clip"].map(hard))
+    first, second = compare(rows).iloc[0], compare(shared).iloc[0]
+    assert second[["difference", "low", "high"]].astype(float).to_numpy() == pytest.approx(
+        first[["difference", "low", "high"]].astype(float).to_numpy(), abs=1e-9
+    )
+
+
+def test_identical_arms_do_not_differ_and_infinite_psnr_has_a_difference():
+    same = pd.DataFrame(
+        row(arm, 0, f"c{clip}", 0, np.inf, "psnr") for arm in ("pixel-control", "a") for clip in range(5)
+    )
+    found = compare(same).iloc[0]
+    assert (found["difference"], found["low"], found["high"], found["p"]) == (0, 0, 0, 1)
+    assert summarise(same)["mean"].tolist() == [comparison.PSNR_CAP] * 2
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+    assert holm([0.02, np.nan, 0.03]) == pytest.approx([0.04, np.nan, 0.04], nan_ok=True)
+
+
+def test_equal_clips_without_seeds_give_students_interval():
+    cells = np.random.default_rng(5).standard_normal(400)
+    found = estimate([np.array([[value]]) for value in cells])
+    interval = stats.ttest_1samp(cells, 0).confidence_interval()
+    assert (found.low, found.high) == pytest.approx(tuple(interval), rel=0.05, abs=0.01)
+
+
+def test_the_block_variance_is_that_of_a_drawn_bootstrap():
+    random = np.random.default_rng(6)
+    frames, length = autoregressive(random, 1, 24, 0.6)[0], 6
+    starts = random.integers(0, 24, (40_000, 4))
+    drawn = frames[(starts[..., None] + np.arange(length)) % 24].mean((1, 2))
+    assert bootstrap.block_variance(frames, length) == pytest.approx(drawn.var(), rel=0.03)
+
+
+@pytest.mark.parametrize(("frames", "correlation"), [(7, 0.5), (24, 0.8)])
+def test_short_clips_are_corrected_for_their_autocorrelation(frames, correlation):
+    random = np.random.default_rng(7)
+    clips = autoregressive(random, 20_000, frames, correlation)
+    assert bootstrap.mean_variance(correlation, frames) == pytest.approx(clips.mean(1).var(), rel=0.03)
+    length = bootstrap.block_length(frames)
+    seen = np.mean([bootstrap.block_variance(clip, length) for clip in clips[:3000]])
+    assert bootstrap._seen_variance(correlation, frames, length) == pytest.approx(seen, rel=0.06)
+    assert bootstrap.autocorrelation(clips[:3000]) == pytest.approx(correlation, abs=0.03)
+
+
+def test_summaries_average_frames_then_clips():
+    rows = [row("a", None, "short", frame, 1.0) for frame in range(2)] + [
+        row("a", None, "long", frame, 4.0) for frame in range(6)
+    ]
+    rows += [row("truth", None, "long", frame, 2.0, "warping_error", "study") for frame in range(6)]
+    found = summarise(pd.DataFrame(rows)).set_index("arm")
+    assert found.loc["a", "mean"] == 2.5 and found.loc["a", "frame_mean"] == 3.25
+    assert found.loc["a", ["clips", "frames", "seeds"]].tolist() == [2, 8, 0]
+    assert found.loc["truth", "protocol"] == "study"
+    assert clip_means(pd.DataFrame(rows)).set_index(["arm", "clip"])["mean"].to_dict() == {
+        ("a", "short"): 1.0, ("a", "long"): 4.0, ("truth", "long"): 2.0,
+    }  # fmt: skip
+
+
+def test_frames_that_could_not_be_measured_are_left_out_of_both_arms():
+    rows = two_arms(clips=5, frames=3)
+    rows.loc[(rows["arm"] == "a") & (rows["frame"] == 2), "value"] = np.nan
+    rows.loc[(rows["arm"] != "a") & (rows["frame"] == 2), "value"] = 100.0
+    found = compare(rows).iloc[0]
+    assert found["frames"] == 10 and found["difference"] == pytest.approx(0.1, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda rows: rows[rows["arm"] == "a"], "control 'pixel-control' is not in the metrics"),
+        (lambda rows: rows[(rows["arm"] != "a") | (rows["frame"] > 0)], "not measured on the same frames"),
+        (lambda rows: pd.concat([rows, rows]), "two values of lpips"),
+        (lambda rows: rows[(rows["seed"] == 0) | (rows["frame"] > 2)], "evaluate every seed on every frame"),
+        (lambda rows: rows.assign(seed=rows["seed"] + 5 * (rows["arm"] == "a")), "train both on the same"),
+        (lambda rows: rows.assign(version=rows["arm"].map({"a": 1, "pixel-control": 2})), "version 2, 1"),
+        (lambda rows: rows.assign(metric="vmaf"), "metric vmaf is unknown"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(change, words):
+    with pytest.raises(InputError, match=words):
+        compare(change(two_arms(seeds=(0, 1))))
+
+
+def test_it_reads_back_from_csv(tmp_path):
+    rows = two_arms(seeds=(0, 1), peer=True, clips=2)
+    rows.to_csv(tmp_path / "metrics.csv", index=False)
+    pd.testing.assert_frame_equal(compare(pd.read_csv(tmp_path / "metrics.csv")), compare(rows))

@@ -1,0 +1,54 @@
+"""Run under torchrun by test_training: `two_processes.py FOLDER DATA`. Each check prints one JSON line from process 0."""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from tiny import finetuning
+
+from stvsr.models import spynet
+from stvsr.runs.files import load_tensors
+from stvsr.training import distributed
+from stvsr.training import finetuning as loop
+
+
+def say(name: str, value: object) -> None:
+    """Print what every process found, so that the test sees both."""
+    found = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(found, value)
+    if torch.distributed.get_rank() == 0:
+        print(json.dumps({name: found}), flush=True)
+
+
+def fingerprint(module: torch.nn.Module) -> str:
+    """Return a hash of the learned parameters; statistics of batch norm are each process's own."""
+    return hashlib.sha256(b"".join(value.detach().numpy().tobytes() for value in module.parameters())).hexdigest()
+
+
+def main(folder: Path, data: Path) -> None:
+    torch.set_num_threads(1)
+    rank = distributed.current("cpu")
+    say("any", [rank.any(rank.index == 1), rank.any(False)])
+    say("mean", rank.mean(float(rank.index)))
+
+    loop.finetune(finetuning(data, "modern", steps=3), folder / "modern")
+
+    players = []  # the flow network is in no DistributedDataParallel: its gradients are averaged by hand
+    build, loop.build_players = loop.build_players, lambda *given: players.append(build(*given)) or players[-1]
+    loop.finetune(finetuning(data, "recurrent-d-flow", steps=2, more={"flow_rate": 1e-4}), folder / "flow")
+    before = fingerprint(spynet.load_spynet("cpu"))
+    say("players", {name: fingerprint(module) for name, module in players[-1].named_children()} | {"untrained": before})
+
+    if rank.index == 1:  # time is up here only: both stop, after the same step
+        os.environ["STVSR_DEADLINE"] = "1"
+    finished = loop.finetune(finetuning(data, "recurrent-d", steps=50), folder / "stopped")
+    say("finished", finished)
+    say("stopped at", load_tensors(folder / "stopped" / "checkpoint.safetensors")[1]["step"])
+    distributed.leave()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
