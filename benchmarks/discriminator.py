@@ -22,7 +22,7 @@ from stvsr.models.discriminators import DiscriminatorConfig, TripletDiscriminato
 from stvsr.models.generators import load_generator
 from stvsr.runs.device import Precision
 from stvsr.training import distributed
-from stvsr.training.adversarial import view
+from stvsr.training.adversarial import discriminator_inputs
 from stvsr.training.batches import DataConfig, batches, open_dataset, sample_config
 from stvsr.training.finetuning import forward_generator, prepare
 from stvsr.training.optimisation import OptimConfig
@@ -48,7 +48,7 @@ def samples(steps: int, seed: int) -> Iterator[tuple[tuple[Tensor, ...], tuple[T
         batch = prepare(batch, ARM)
         with torch.no_grad():
             outputs = forward_generator(generator, batch, ARM, Precision("full", alone.device))
-        yield view(batch["truth"], batch, ARM), view(outputs[0], batch, ARM)
+        yield discriminator_inputs(batch["truth"], batch, ARM), discriminator_inputs(outputs[0], batch, ARM)
 
 
 def learn(discriminator: TripletDiscriminator, pairs: Iterator) -> list[float]:

@@ -1,15 +1,16 @@
 """Losses of the study, one function per equation, and those of its stronger arms.
 
-Images are RGB in [0, 1]. Adversarial losses take raw scores (logits, any real number, (B, 1)): sigmoid and logarithm
-are joined in one numerically safe function, so a discriminator that is sure of itself gives a large loss, never an
-infinite one. Within a family every function has the same signature, and an arm chooses one by name.
+Images are RGB in [0, 1], videos (B, T, 3, H, W). Adversarial losses take raw scores (logits) of shape (B, 1): sigmoid
+and logarithm are one function, so that the loss stays finite when the discriminator saturates. Within a family every
+function has the same signature, and an arm chooses one by name.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from stvsr.errors import InputError
@@ -17,45 +18,51 @@ from stvsr.errors import InputError
 Range = tuple[float, float]
 
 
-# Fidelity: (output, target) -> scalar
+# Pixel: (output, truth) -> scalar
 
 
-def pixel_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Return the mean absolute difference of two equally shaped images or videos: Equation (1), L_G = ||G_t - GT_t||_1."""
-    return (output - target).abs().mean()
+def pixel_loss(output: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean absolute difference of two images or videos: Equation (1), L_G = ||G_t - GT_t||_1."""
+    return (output - truth).abs().mean()
 
 
-def charbonnier_loss(output: Tensor, target: Tensor, epsilon: float = 1e-3) -> Tensor:
+def charbonnier_loss(output: Tensor, truth: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Return the mean of sqrt(difference^2 + epsilon^2), a smooth L1 (Lai et al., LapSRN, CVPR 2017)."""
-    return ((output - target) ** 2 + epsilon**2).sqrt().mean()
+    return ((output - truth) ** 2 + epsilon**2).sqrt().mean()
 
 
-def squared_loss(output: Tensor, target: Tensor) -> Tensor:
+def squared_loss(output: Tensor, truth: Tensor) -> Tensor:
     """Return the mean squared difference: the fidelity term of iSeeBetter (Chadha et al., 2020)."""
-    return ((output - target) ** 2).mean()
+    return ((output - truth) ** 2).mean()
 
 
-def perceptual_loss(output: Tensor, target: Tensor, features: Callable[[Tensor], Tensor]) -> Tensor:
+PIXEL_LOSSES = {"l1": pixel_loss, "charbonnier": charbonnier_loss, "squared": squared_loss}
+
+
+# Perceptual: deep features of images (B, 3, H, W)
+
+
+def perceptual_loss(output: Tensor, truth: Tensor, features: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the mean squared difference of deep features: Equation (2), L_P = ||VGG(G_t) - VGG(GT_t)||_2.
 
     Images (B, 3, H, W); `features` maps them to (B, C, h, w), see `models.vgg.VGGFeatures`. The mean of squares is
-    what the study's code computes for the norm in its report. No gradient is kept for the target's features.
+    what the study's code computes for the norm in its report. No gradient is kept for the truth's features.
     """
     with torch.no_grad():
-        wanted = features(target)
-    return ((features(output) - wanted) ** 2).mean()
+        expected = features(truth)
+    return ((features(output) - expected) ** 2).mean()
 
 
-def lpips_loss(output: Tensor, target: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Return the mean LPIPS of images (B, 3, H, W) as a loss (Zhang et al., CVPR 2018): many layers, weighted as people see.
+def lpips_loss(output: Tensor, truth: Tensor, network: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return the mean LPIPS of images (B, 3, H, W) as a loss (Zhang et al., CVPR 2018).
 
     `network` takes two batches in [-1, 1] and returns their distances, as the authors' package does. What is trained on
     it scores better by LPIPS than it looks, even when another backbone measures: compare DISTS as well.
     """
-    return network(2 * output - 1, 2 * target - 1).mean()
+    return network(2 * output - 1, 2 * truth - 1).mean()
 
 
-def temporal_lpips_loss(output: Tensor, target: Tensor, network: nn.Module) -> Tensor:
+def temporal_lpips_loss(output: Tensor, truth: Tensor, network: Any) -> Tensor:
     """Return how far the perceived change from frame to frame is from the truth's, at each place: tLP as a loss.
 
     tLP (Chu et al., TecoGAN, SIGGRAPH 2020) takes the LPIPS of adjacent frames, of the output and of the truth, and
@@ -64,12 +71,12 @@ def temporal_lpips_loss(output: Tensor, target: Tensor, network: nn.Module) -> T
     as in `lpips_loss`.
     """
     with torch.no_grad():
-        wanted = _perceived_changes(target, network)
-    made = _perceived_changes(output, network)
-    return torch.stack([pixel_loss(*layers) for layers in zip(made, wanted, strict=True)]).sum()
+        expected = _perceived_changes(truth, network)
+    generated = _perceived_changes(output, network)
+    return torch.stack([pixel_loss(*layers) for layers in zip(generated, expected, strict=True)]).sum()
 
 
-def _perceived_changes(video: Tensor, network: nn.Module) -> list[Tensor]:
+def _perceived_changes(video: Tensor, network: Any) -> list[Tensor]:
     """Return, per layer of LPIPS, its map of distances between adjacent frames, (B (T - 1), 1, h, w)."""
     layers = network.net(network.scaling_layer(2 * video.flatten(0, 1) - 1))
     unit = [F.normalize(layer, dim=1, eps=1e-10).unflatten(0, video.shape[:2]) for layer in layers]
@@ -132,202 +139,86 @@ def _cross_entropy(scores: Tensor, bounds: Range, generator: torch.Generator | N
     return F.binary_cross_entropy_with_logits(scores, draw_labels(scores, bounds, generator))
 
 
-def _refuse_labels(labels: Labels) -> None:
-    if labels != HARD_LABELS:
-        raise InputError("the hinge loss has no labels to soften: use hard labels or the bce or relativistic loss")
-
-
-# Adversarial, discriminator's side: (real_scores, fake_scores, labels, generator) -> scalar
+# Adversarial, discriminator: (real_scores, fake_scores, labels, generator) -> scalar
 
 
 def bce_discriminator_loss(
     real_scores: Tensor, fake_scores: Tensor, labels: Labels = HARD_LABELS, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Return -log D(real) - log(1 - D(fake)), D the sigmoid of the score, by its cross-entropy with the labels."""
+    """Return -log D(real) - log(1 - D(fake)), D the sigmoid of the score, as a cross-entropy with the labels.
+
+    Equation (3) on frames, -log(1 - D(G_t, Py(GT))) - log D(GT_t, Py(GT)), and Equation (4) on flows,
+    -log(1 - D(F(G_{t+k}, G_t))) - log D(F(GT_{t+k}, GT_t)): one formula on two kinds of scores.
+
+    Args:
+        real_scores: raw scores (B, 1) of true samples.
+        fake_scores: raw scores (B', 1) of generated samples.
+        labels: ranges from which the labels are drawn.
+        generator: seeds the draw.
+    """
     return _cross_entropy(real_scores, labels.real, generator) + _cross_entropy(fake_scores, labels.fake, generator)
 
 
 def hinge_discriminator_loss(
     real_scores: Tensor, fake_scores: Tensor, labels: Labels = HARD_LABELS, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Return max(0, 1 - real) + max(0, 1 + fake), meaned over the batch (Lim and Ye, Geometric GAN, 2017)."""
+    """Return the batch mean of max(0, 1 - real) + max(0, 1 + fake) (Lim and Ye, Geometric GAN, 2017).
+
+    Arguments as in `bce_discriminator_loss`.
+
+    Raises:
+        InputError: labels are softened, which this loss does not have.
+    """
     _refuse_labels(labels)
     return F.relu(1 - real_scores.float()).mean() + F.relu(1 + fake_scores.float()).mean()
 
 
-def relativistic_discriminator_loss(
-    real_scores: Tensor, fake_scores: Tensor, labels: Labels = HARD_LABELS, generator: torch.Generator | None = None
-) -> Tensor:
-    """Return the cross-entropy of "more real than the mean fake" (relativistic average, Jolicoeur-Martineau, 2018).
-
-    Means are those of the batch of this process.
-    """
-    real_scores, fake_scores = real_scores.float(), fake_scores.float()
-    return bce_discriminator_loss(real_scores - fake_scores.mean(), fake_scores - real_scores.mean(), labels, generator)
+DISCRIMINATOR_LOSSES = {"bce": bce_discriminator_loss, "hinge": hinge_discriminator_loss}
 
 
-# Adversarial, generator's side: (fake_scores, real_scores, labels, generator) -> scalar
+# Adversarial, generator: (fake_scores, labels, generator) -> scalar
 
 
 def bce_generator_loss(
-    fake_scores: Tensor,
-    real_scores: Tensor | None = None,
-    labels: Labels = HARD_LABELS,
-    generator: torch.Generator | None = None,
+    fake_scores: Tensor, labels: Labels = HARD_LABELS, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Return -log D(fake), the loss that does not saturate (Goodfellow et al., 2014); `real_scores` are not read."""
+    """Return -log D(fake), the form that does not saturate (Goodfellow et al., 2014): fakes get the real labels.
+
+    Equation (3) on frames, -log D(G_t), and Equation (4) on flows, -log D(F(G_{t+k}, G_t)), where it also trains the
+    flow network F. `fake_scores` (B, 1) raw; the rest as in `bce_discriminator_loss`.
+    """
     return _cross_entropy(fake_scores, labels.real, generator)
 
 
 def hinge_generator_loss(
-    fake_scores: Tensor,
-    real_scores: Tensor | None = None,
-    labels: Labels = HARD_LABELS,
-    generator: torch.Generator | None = None,
+    fake_scores: Tensor, labels: Labels = HARD_LABELS, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Return the negative mean score (Lim and Ye, 2017); `real_scores` are not read."""
+    """Return the negative mean score (Lim and Ye, 2017); arguments and errors as in `hinge_discriminator_loss`."""
     _refuse_labels(labels)
     return -fake_scores.float().mean()
 
 
-def relativistic_generator_loss(
-    fake_scores: Tensor,
-    real_scores: Tensor | None = None,
-    labels: Labels = HARD_LABELS,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return the relativistic average loss with the roles exchanged: fakes shall look more real than the mean real.
-
-    Raises:
-        InputError: `real_scores` are not given.
-    """
-    if real_scores is None:
-        raise InputError("the relativistic loss of the generator compares with real scores: pass real_scores")
-    return relativistic_discriminator_loss(fake_scores, real_scores, labels, generator)
+GENERATOR_LOSSES = {"bce": bce_generator_loss, "hinge": hinge_generator_loss}
 
 
-DISCRIMINATOR_LOSSES = {
-    "bce": bce_discriminator_loss,
-    "hinge": hinge_discriminator_loss,
-    "relativistic": relativistic_discriminator_loss,
-}
+def _refuse_labels(labels: Labels) -> None:
+    if labels != HARD_LABELS:
+        raise InputError("the hinge loss has no labels to soften: use hard labels or the bce loss")
 
 
-GENERATOR_LOSSES = {
-    "bce": bce_generator_loss,
-    "hinge": hinge_generator_loss,
-    "relativistic": relativistic_generator_loss,
-}
-
-
-def _choose(family: dict[str, Callable], kind: str) -> Callable:
-    if kind not in family:
-        raise InputError(f"adversarial loss {kind!r} is unknown: choose from {', '.join(family)}")
-    return family[kind]
-
-
-def discriminator_loss(
-    real_scores: Tensor,
-    fake_scores: Tensor,
-    *,
-    kind: str = "bce",
-    labels: Labels = HARD_LABELS,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return what the discriminator minimises, a scalar, from raw scores (B, 1) of real and of fake samples.
-
-    `kind`: bce, hinge or relativistic. `labels` soften bce and relativistic; `generator` seeds their draw.
-
-    Raises:
-        InputError: `kind` is unknown, or labels are softened for hinge.
-    """
-    return _choose(DISCRIMINATOR_LOSSES, kind)(real_scores, fake_scores, labels, generator)
-
-
-def generator_loss(
-    fake_scores: Tensor,
-    real_scores: Tensor | None = None,
-    *,
-    kind: str = "bce",
-    labels: Labels = HARD_LABELS,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return what the generator minimises, a scalar, from raw scores (B, 1) of its outputs; fakes get the real labels.
-
-    `real_scores` are needed by the relativistic kind only. The rest as in `discriminator_loss`.
-
-    Raises:
-        InputError: `kind` is unknown, labels are softened for hinge, or real scores are missing.
-    """
-    return _choose(GENERATOR_LOSSES, kind)(fake_scores, real_scores, labels, generator)
-
-
-def frame_discrimination_loss(
-    real_scores: Tensor,
-    fake_scores: Tensor,
-    *,
-    kind: str = "bce",
-    labels: Labels = HARD_LABELS,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return D's loss on frames: Equation (3), -log(1 - D(G_t, Py(GT))) - log D(GT_t, Py(GT)).
-
-    Scores are those of `forward`, raw; the rest as in `discriminator_loss`, whose defaults give the equation.
-    """
-    return discriminator_loss(real_scores, fake_scores, kind=kind, labels=labels, generator=generator)
-
-
-def frame_adversarial_loss(
-    fake_scores: Tensor,
-    real_scores: Tensor | None = None,
-    *,
-    kind: str = "bce",
-    labels: Labels = HARD_LABELS,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return G's loss on frames: Equation (3), -log D(G_t); the rest as in `generator_loss`."""
-    return generator_loss(fake_scores, real_scores, kind=kind, labels=labels, generator=generator)
-
-
-def flow_discrimination_loss(
-    real_scores: Tensor,
-    fake_scores: Tensor,
-    *,
-    kind: str = "bce",
-    labels: Labels = HARD_LABELS,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return D's loss on flows: Equation (4), -log(1 - D(F(G_{t+k}, G_t))) - log D(F(GT_{t+k}, GT_t)).
-
-    Scores are those of `forward_flow`, raw; the rest as in `discriminator_loss`.
-    """
-    return discriminator_loss(real_scores, fake_scores, kind=kind, labels=labels, generator=generator)
-
-
-def flow_adversarial_loss(
-    fake_scores: Tensor,
-    real_scores: Tensor | None = None,
-    *,
-    kind: str = "bce",
-    labels: Labels = HARD_LABELS,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Return G's loss on flows: Equation (4), -log D(F(G_{t+k}, G_t)); it trains the flow network F as well."""
-    return generator_loss(fake_scores, real_scores, kind=kind, labels=labels, generator=generator)
-
-
-# Steadying and coherence
+# Stabilisation and coherence
 
 
 def r1_penalty(scores: Tensor, inputs: Tensor | Sequence[Tensor]) -> Tensor:
-    """Return the mean over the batch of |d score / d input|^2 (Mescheder, Geiger and Nowozin, ICML 2018), differentiable.
+    """Return the batch mean of |d score / d input|^2 (Mescheder, Geiger and Nowozin, ICML 2018), differentiable.
 
     `scores` (B, 1) raw, of real samples; `inputs` (B, ...), one or several, that require gradients and from which the
     scores were computed. The paper weighs it with gamma / 2. Batch norm would mix the samples' gradients: use another.
     """
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     gradients = torch.autograd.grad(scores.float().sum(), inputs, create_graph=True)
-    return sum(gradient.float().flatten(1).pow(2).sum(1) for gradient in gradients).mean()
+    squares = [gradient.float().flatten(1).pow(2).sum(1) for gradient in gradients]  # per input (B,)
+    return sum(squares[1:], squares[0]).mean()
 
 
 def feature_matching_loss(fake_features: Sequence[Tensor], real_features: Sequence[Tensor]) -> Tensor:

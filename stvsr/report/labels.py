@@ -102,7 +102,7 @@ _ORDER = {arm.name: place for place, arm in enumerate(_ARMS)}
 TIME_AWARE = tuple(
     name
     for name, said in ARMS.items()
-    if said.discriminator in ("recurrent", "triplet") and not name.startswith(("ladder-", "seed-"))
+    if said.sees_time and said.kind != "ladder"
 )
 
 
@@ -110,7 +110,7 @@ def arm(name: str) -> Arm:
     """Return how `name` is presented; one that has no entry here is its own label and described by the study's list of arms."""
     if name in _BY_NAME:
         return _BY_NAME[name]
-    says = ARMS[name].says if name in ARMS else ""
+    says = ARMS[name].description if name in ARMS else ""
     if name.startswith("ladder-"):
         rung = re.match(r"ladder-(\d*)", name)[0].replace("-", " ").strip()
         what = says.removeprefix("... and ") or "one more fault of the 2019 code mended"

@@ -1,239 +1,296 @@
-"""One step of the adversarial game: what the discriminator sees, how it learns, and what it teaches the generator."""
+"""One adversarial training step: discriminator inputs, discriminator update, generator update."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr import losses
-from stvsr.arms import LPIPS, Arm
+from stvsr.arms import Arm
 from stvsr.runs.device import Precision
 from stvsr.training import distributed
+from stvsr.training.batches import Batch
 from stvsr.training.optimisation import clip_and_step
 from stvsr.warp import warp
 
-FIDELITY = {"l1": losses.pixel_loss, "charbonnier": losses.charbonnier_loss, "squared": losses.squared_loss}
+WRONG_ORDERS = ((1, 0, 2), (0, 2, 1), (2, 1, 0))  # of the frames t-1, t, t+1
 
 
-Batch = dict[str, Tensor]
-
-
-class Players(nn.Module):
-    """The networks of one arm; those that it does not use are None."""
+class Networks(nn.Module):
+    """The networks of one arm; those that it does not use are None. `vgg` measures the perceptual loss."""
 
     def __init__(
-        self, generator: nn.Module, discriminator: nn.Module | None, flow: nn.Module | None, vgg: nn.Module | None
-    ):
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module | None = None,
+        flow: nn.Module | None = None,
+        vgg: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.generator, self.discriminator, self.flow, self.vgg = generator, discriminator, flow, vgg
 
 
 @dataclass(frozen=True, kw_only=True)
-class Game:
+class AdversarialState:
     """An arm, its networks and their optimisers.
 
-    discriminator: `players.discriminator`, averaging gradients over processes. clip, discriminator_clip: gradient
-    norms. flow_shrink: frames are divided by this before the flow network.
+    ddp_discriminator: `networks.discriminator`, averaging gradients over processes; None for an arm without.
+    clip, discriminator_clip: norms at which gradients of G and of D are clipped, 0 for no limit.
+    flow_shrink: frames are divided by this before the flow network.
     """
 
     arm: Arm
-    players: Players
-    discriminator: nn.Module | None
+    networks: Networks
+    ddp_discriminator: nn.Module | None
     optimizers: dict[str, torch.optim.Optimizer]
     precision: Precision
     clip: float = 0.0
     discriminator_clip: float = 0.0
     flow_shrink: int = 1
 
+    @property
+    def labels(self) -> losses.Labels:
+        """Labels of the arm's cross-entropy."""
+        return losses.SOFT_LABELS if self.arm.soft_labels else losses.HARD_LABELS
 
-def view(frames: Tensor, batch: Batch, arm: Arm) -> tuple[Tensor, ...]:
-    """Return what the arm's discriminator is given to judge `frames` (B, 1 or 3, 3, H, W), in the order of its arguments.
 
-    The recurrent discriminator gets the middle frame beside true neighbours and true flows, as in equation (3).
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One term of the generator's loss. `adversarial`: it depends on a discriminator's score, and is faded in."""
+
+    weight: float
+    value: Tensor
+    adversarial: bool = False
+
+
+# What the discriminator sees
+
+
+def discriminator_inputs(frames: Tensor, batch: Batch, arm: Arm) -> tuple[Tensor, ...]:
+    """Return the arguments with which the arm's discriminator judges `frames` (B, 1 or 3, 3, H, W).
+
+    single-frame: the middle frame (B, 3, H, W). recurrent: the middle frame, the TRUE neighbours (B, 2, 3, H, W) and
+    the true flows (B, 2, 2, H, W), as in equation (3). triplet: three frames, the same warped onto the middle one, and
+    the enlarged LR frames, (B, 3, 3, H, W) each. blind: each of the three frames repeated, (3B, 3, 3, H, W).
     """
     middle = frames[:, frames.shape[1] // 2]
     if arm.discriminator == "single-frame":
         return (middle,)
-    if arm.blind:  # each frame three times: (3B, 3, 3, H, W), nothing moves
+    if arm.blind:
         repeated, conditions = (
             part.flatten(0, 1)[:, None].expand(-1, 3, -1, -1, -1) for part in (frames, batch["conditions"])
         )
         return repeated, repeated, conditions
-    flows = batch["hr_flows"]
+    flows = batch["hr_flows"]  # (B, 2, 2, H, W)
     if arm.discriminator == "recurrent":
         return middle, batch["truth"][:, [0, 2]], flows
     warped = torch.stack([warp(frames[:, 0], flows[:, 0]), frames[:, 1], warp(frames[:, 2], flows[:, 1])], dim=1)
     return frames, warped, batch["conditions"]
 
 
-WRONG_ORDERS = ((1, 0, 2), (0, 2, 1), (2, 1, 0))  # of the frames t-1, t, t+1
-
-
-def shuffled_view(batch: Batch, arm: Arm, noise: torch.Generator) -> tuple[Tensor, ...]:
-    """Return the true triplets and their LR frames in a wrong order, warped by the flows of the right one: incoherent motion."""
+def shuffled_inputs(batch: Batch, arm: Arm, noise: torch.Generator) -> tuple[Tensor, ...]:
+    """Return true triplets and their LR frames in a wrong order, warped by the flows of the right order."""
     drawn = torch.randint(len(WRONG_ORDERS), (len(batch["truth"]),), generator=noise)
     order = torch.tensor(WRONG_ORDERS)[drawn].to(batch["truth"].device)  # (B, 3)
     rows = torch.arange(len(order), device=order.device)[:, None]
-    return view(batch["truth"][rows, order], batch | {"conditions": batch["conditions"][rows, order]}, arm)
+    return discriminator_inputs(
+        batch["truth"][rows, order], batch | {"conditions": batch["conditions"][rows, order]}, arm
+    )
 
 
 def estimate_flows(network: nn.Module, frames: Tensor, shrink: int) -> Tensor:
-    """Return differentiable flows from the middle frame to its neighbours, pixels: (B, 3, 3, H, W) -> (B, 2, 2, H, W)."""
+    """Return differentiable flows from the middle frame to its neighbours, pixels.
+
+    Frames (B, 3, 3, H, W) -> flows (B, 2, 2, H, W), estimated at 1 / `shrink` of the size.
+    """
     estimate = getattr(network, "pixels", network)  # PWC-Net's own output is at quarter size, in units of 20 px
     small = F.avg_pool2d(frames.flatten(0, 1), shrink).unflatten(0, frames.shape[:2])
     flows = [estimate(small[:, 1], small[:, k]) for k in (0, 2)]
-    large = [
-        F.interpolate(flow, size=frames.shape[-2:], mode="bilinear", align_corners=False) * shrink for flow in flows
-    ]
-    return torch.stack(large, dim=1)
+    large = [F.interpolate(flow, size=frames.shape[-2:], mode="bilinear", align_corners=False) for flow in flows]
+    return torch.stack([flow * shrink for flow in large], dim=1)
 
 
-def discriminator_step(game: Game, outputs: list[Tensor], batch: Batch, noise: torch.Generator) -> dict[str, Tensor]:
+# The discriminator's update
+
+
+def discriminator_step(
+    state: AdversarialState, outputs: list[Tensor], batch: Batch, noise: torch.Generator
+) -> dict[str, Tensor]:
     """Train D on detached outputs, equations (3) and (4); return its named losses and mean probabilities."""
-    arm, discriminator = game.arm, game.discriminator
-    optimizer = game.optimizers["discriminator"]
+    arm, discriminator = state.arm, state.ddp_discriminator
+    assert discriminator is not None
+    optimizer = state.optimizers["discriminator"]
     if not arm.accumulating:
         optimizer.zero_grad(set_to_none=True)
-    truth, fake = batch["truth"], outputs[0].detach()
-    real_view = [
-        part.detach().requires_grad_(arm.r1 > 0) for part in view(truth, batch, arm)
-    ]  # the batch itself stays as it is
-    labels = losses.SOFT_LABELS if arm.soft_labels else losses.HARD_LABELS
-    with game.precision.autocast():
-        real_scores = discriminator(*real_view)
-        fake_scores = discriminator(*view(fake, batch, arm))
-        loss = losses.frame_discrimination_loss(real_scores, fake_scores, kind=arm.kind, labels=labels, generator=noise)
-        if arm.shuffled:  # half of the fakes are true frames in a wrong order
-            wrong_scores = discriminator(*shuffled_view(batch, arm, noise))
-            wrong = losses.frame_discrimination_loss(
-                real_scores, wrong_scores, kind=arm.kind, labels=labels, generator=noise
-            )
-            loss = (loss + wrong) / 2
+    truth, generated = batch["truth"], outputs[0].detach()
+    discriminator_loss = losses.DISCRIMINATOR_LOSSES[arm.adversarial_loss]
+    # detached, so that the gradient penalty's request does not mark the batch itself
+    real = [part.detach().requires_grad_(arm.r1 > 0) for part in discriminator_inputs(truth, batch, arm)]
+    with state.precision.autocast():
+        real_scores = discriminator(*real)
+        fake_scores = discriminator(*discriminator_inputs(generated, batch, arm))
+        loss = discriminator_loss(real_scores, fake_scores, state.labels, noise)
         terms = {
             "discriminator": loss,
             "score_real": real_scores.sigmoid().mean(),
             "score_fake": fake_scores.sigmoid().mean(),
         }
-        terms |= {"score_shuffled": wrong_scores.sigmoid().mean()} if arm.shuffled else {}
+        if arm.shuffled:  # half of the fakes are true frames in a wrong order
+            shuffled_scores = discriminator(*shuffled_inputs(batch, arm, noise))
+            loss = (loss + discriminator_loss(real_scores, shuffled_scores, state.labels, noise)) / 2
+            terms |= {"discriminator": loss, "score_shuffled": shuffled_scores.sigmoid().mean()}
         if arm.flow_adversarial:
-            around = batch["truth"][:, [0, 2]]
-            with torch.no_grad():
-                flows = [estimate_flows(game.players.flow, frames, game.flow_shrink) for frames in (truth, fake)]
-            real_flow, fake_flow = (discriminator(None, around, flow) for flow in flows)
-            terms["flow_discriminator"] = losses.flow_discrimination_loss(
-                real_flow, fake_flow, kind=arm.kind, labels=labels, generator=noise
-            )
-            terms |= {"score_real_flow": real_flow.sigmoid().mean(), "score_fake_flow": fake_flow.sigmoid().mean()}
-            loss = loss + terms["flow_discriminator"]
+            flow_terms = flow_discriminator_terms(state, truth, generated, noise)
+            terms |= flow_terms
+            loss = loss + flow_terms["flow_discriminator"]
     if arm.r1:
-        terms["r1"] = losses.r1_penalty(real_scores, real_view)
+        terms["r1"] = losses.r1_penalty(real_scores, real)
         loss = loss + arm.r1 / 2 * terms["r1"]
     loss.backward()
-    terms["gradient_discriminator"] = clip_and_step(optimizer, game.discriminator_clip)
+    terms["gradient_discriminator"] = clip_and_step(optimizer, state.discriminator_clip)
     return {name: value.detach() for name, value in terms.items()}
 
 
-def generator_step(
-    game: Game, outputs: list[Tensor], batch: Batch, noise: torch.Generator, fade: float = 1.0
+def flow_discriminator_terms(
+    state: AdversarialState, truth: Tensor, generated: Tensor, noise: torch.Generator
 ) -> dict[str, Tensor]:
-    """Train G (and the flow network) with D frozen; return its named losses and each term's gradient norm into G.
+    """Return D's loss on flows, equation (4), and its mean probabilities; frames (B, 3, 3, H, W)."""
+    discriminator, flow = state.ddp_discriminator, state.networks.flow
+    assert discriminator is not None and flow is not None
+    neighbours = truth[:, [0, 2]]
+    with torch.no_grad():
+        flows = [estimate_flows(flow, frames, state.flow_shrink) for frames in (truth, generated)]
+    real_scores, fake_scores = (discriminator(None, neighbours, each) for each in flows)
+    loss = losses.DISCRIMINATOR_LOSSES[state.arm.adversarial_loss](real_scores, fake_scores, state.labels, noise)
+    return {
+        "flow_discriminator": loss,
+        "score_real_flow": real_scores.sigmoid().mean(),
+        "score_fake_flow": fake_scores.sigmoid().mean(),
+    }
 
-    Every term is differentiated up to G's output; the sum then passes G once. So each term's pull is known at no cost.
+
+# The generator's update
+
+
+def generator_step(
+    state: AdversarialState, outputs: list[Tensor], batch: Batch, noise: torch.Generator, fade: float = 1.0
+) -> dict[str, Tensor]:
+    """Train G (and the flow network) with D frozen; return its losses and each term's gradient norm at G's output.
+
+    Each term is back-propagated to G's output only, which yields its gradient norm; the summed gradient is then
+    back-propagated through G once.
+
+    Args:
+        state: the arm and its networks.
+        outputs: what G made, (B, targets, 3, H, W), for ping-pong twice.
+        batch: `truth`, `hr` and what the discriminator needs (`finetuning.prepare`).
+        noise: seeds the labels.
+        fade: factor of the adversarial terms, from 0 to 1 in the first steps.
     """
-    arm, players, optimizers = game.arm, game.players, game.optimizers
-    leaves = [output.detach().requires_grad_() for output in outputs]
-    if players.discriminator:
-        players.discriminator.requires_grad_(arm.accumulating)
-    with game.precision.autocast():
-        terms = generator_terms(game, leaves, batch, noise)
-    said, gradients = {}, [torch.zeros_like(leaf) for leaf in leaves]
+    arm, networks, optimizers = state.arm, state.networks, state.optimizers
+    generated = [output.detach().requires_grad_() for output in outputs]
+    flow_parameters = list(networks.flow.parameters()) if networks.flow else []
+    if networks.discriminator:
+        networks.discriminator.requires_grad_(arm.accumulating)
+    with state.precision.autocast():
+        terms = generator_terms(state, generated, batch, noise)
     optimizers["generator"].zero_grad(set_to_none=True)
-    if players.flow:
+    if networks.flow:
         optimizers["flow"].zero_grad(set_to_none=True)
-    learned = [*leaves, *(players.flow.parameters() if players.flow else [])]
-    for name, (weight, term) in terms.items():
-        weight = weight * (fade if "adversarial" in name else 1.0)
-        weighted = weight * term.float()
-        if "adversarial" in name and arm.accumulating:  # the 2019 code: G's loss teaches D that fakes are real
-            weighted.backward(inputs=list(players.discriminator.parameters()), retain_graph=True)
-        pulls = (
-            torch.autograd.grad(weighted, learned, allow_unused=True, retain_graph=True)
-            if weighted.requires_grad
-            else []
-        )
-        into = [pull if pull is not None else torch.zeros_like(leaf) for pull, leaf in zip(pulls, leaves, strict=False)]
-        gradients = [total + pull for total, pull in zip(gradients, into, strict=False)] if into else gradients
-        said |= {name: term.detach(), f"gradient_{name}": norm(into)}
-        for parameter, pull in zip(learned[len(leaves) :], pulls[len(leaves) :], strict=False):
-            if pull is not None:
-                parameter.grad = pull if parameter.grad is None else parameter.grad + pull
-    torch.autograd.backward(outputs, gradients)
-    said["gradient_generator"] = clip_and_step(optimizers["generator"], game.clip)
-    if players.flow:
-        distributed.average_gradients(players.flow)
+
+    logged: dict[str, Tensor] = {}
+    gradients_at_output = [torch.zeros_like(output) for output in generated]
+    for name, term in terms.items():
+        loss = term.weight * (fade if term.adversarial else 1.0) * term.value.float()
+        if term.adversarial and arm.accumulating and networks.discriminator:
+            # the 2019 code: G's loss also adds to D's gradients, with the wrong labels
+            loss.backward(inputs=list(networks.discriminator.parameters()), retain_graph=True)
+        gradients = gradients_of(loss, [*generated, *flow_parameters])
+        at_output = [
+            torch.zeros_like(output) if gradient is None else gradient
+            for output, gradient in zip(generated, gradients, strict=False)
+        ]
+        gradients_at_output = [total + own for total, own in zip(gradients_at_output, at_output, strict=True)]
+        accumulate(flow_parameters, gradients[len(generated) :])
+        logged |= {name: term.value.detach(), f"gradient_{name}": norm(at_output)}
+
+    torch.autograd.backward(outputs, gradients_at_output)
+    logged["gradient_generator"] = clip_and_step(optimizers["generator"], state.clip)
+    if networks.flow:
+        distributed.average_gradients(networks.flow)
         clip_and_step(optimizers["flow"], 0.0)
-    if players.discriminator:
-        players.discriminator.requires_grad_(True)
-    return said
+    if networks.discriminator:
+        networks.discriminator.requires_grad_(True)
+    return logged
 
 
 def generator_terms(
-    game: Game, leaves: list[Tensor], batch: Batch, noise: torch.Generator
-) -> dict[str, tuple[float, Tensor]]:
-    """Return G's weighted terms by name, (weight, value): equations (1) to (4) and those of the stronger arms."""
-    arm = game.arm
-    output, truth = leaves[0], batch["hr"]
-    terms = {"pixel": (arm.pixel, FIDELITY[arm.fidelity](output, truth))}
-    images, wanted = output.flatten(0, 1), truth.flatten(0, 1)
+    state: AdversarialState, generated: list[Tensor], batch: Batch, noise: torch.Generator
+) -> dict[str, Term]:
+    """Return G's terms by name: equations (1) to (4) and those of the stronger arms."""
+    arm = state.arm
+    vgg: Any = state.networks.vgg
+    output, truth = generated[0], batch["hr"]  # (B, targets, 3, H, W)
+    terms = {"pixel": Term(weight=arm.pixel, value=losses.PIXEL_LOSSES[arm.pixel_loss](output, truth))}
+    images, true_images = output.flatten(0, 1), truth.flatten(0, 1)  # (B targets, 3, H, W)
     if arm.perceptual:
-        inputs = [image / image.detach().amax() if arm.vgg_input == "maximum" else image for image in (images, wanted)]
-        distance = losses.lpips_loss if arm.vgg_layer == LPIPS else losses.perceptual_loss
-        terms["perceptual"] = arm.perceptual, distance(*inputs, game.players.vgg)
+        if arm.vgg_input == "maximum":
+            images, true_images = images / images.detach().amax(), true_images / true_images.amax()
+        distance = losses.lpips_loss if arm.perceptual_loss == "lpips" else losses.perceptual_loss
+        terms["perceptual"] = Term(weight=arm.perceptual, value=distance(images, true_images, vgg))
     if arm.temporal_perceptual:
-        terms["temporal_perceptual"] = (
-            arm.temporal_perceptual,
-            losses.temporal_lpips_loss(output, truth, game.players.vgg),
-        )
+        value = losses.temporal_lpips_loss(output, truth, vgg)
+        terms["temporal_perceptual"] = Term(weight=arm.temporal_perceptual, value=value)
     if arm.total_variation:
-        terms["total_variation"] = arm.total_variation, losses.total_variation(images)
+        terms["total_variation"] = Term(weight=arm.total_variation, value=losses.total_variation(output.flatten(0, 1)))
     if arm.ping_pong:
-        terms["ping_pong"] = arm.ping_pong, losses.ping_pong_loss(*leaves)
+        terms["ping_pong"] = Term(weight=arm.ping_pong, value=losses.ping_pong_loss(*generated))
     if arm.discriminator != "none":
-        terms |= adversarial_terms(game, output.detach() if arm.detached else output, batch, noise)
+        terms |= adversarial_terms(state, output.detach() if arm.detached else output, batch, noise)
     return terms
 
 
-def adversarial_terms(
-    game: Game, judged: Tensor, batch: Batch, noise: torch.Generator
-) -> dict[str, tuple[float, Tensor]]:
-    """Return what D's opinion of G's frames adds: equations (3) and (4), and feature matching."""
-    arm, network, labels = (
-        game.arm,
-        game.players.discriminator,
-        losses.SOFT_LABELS if game.arm.soft_labels else losses.HARD_LABELS,
-    )
-    chosen = {"kind": arm.kind, "labels": labels, "generator": noise}
-    fake_view, terms = view(judged, batch, arm), {}
+def adversarial_terms(state: AdversarialState, frames: Tensor, batch: Batch, noise: torch.Generator) -> dict[str, Term]:
+    """Return the terms that depend on D's score of G's frames: equations (3) and (4), and feature matching."""
+    arm = state.arm
+    network: Any = state.networks.discriminator
+    generator_loss = losses.GENERATOR_LOSSES[arm.adversarial_loss]
+    fake, terms = discriminator_inputs(frames, batch, arm), {}
     if arm.feature_matching:
         with torch.no_grad():
-            real_features = network.features(*view(batch["truth"], batch, arm))
-        fake_features = network.features(*fake_view)
-        fake_scores, real_scores = network.judge(fake_features), network.judge(real_features)
-        terms["feature_matching"] = arm.feature_matching, losses.feature_matching_loss(fake_features, real_features)
+            real_features = network.features(*discriminator_inputs(batch["truth"], batch, arm))
+        fake_features = network.features(*fake)
+        fake_scores = network.judge(fake_features)
+        value = losses.feature_matching_loss(fake_features, real_features)
+        terms["feature_matching"] = Term(weight=arm.feature_matching, value=value)
     else:
-        fake_scores, real_scores = network.logits(*fake_view), None
-        if arm.kind == "relativistic":
-            with torch.no_grad():
-                real_scores = network.logits(*view(batch["truth"], batch, arm))
-    terms["adversarial"] = arm.adversarial, losses.frame_adversarial_loss(fake_scores, real_scores, **chosen)
+        fake_scores = network.logits(*fake)
+    value = generator_loss(fake_scores, state.labels, noise)
+    terms["adversarial"] = Term(weight=arm.adversarial, value=value, adversarial=True)
     if arm.flow_adversarial:
-        flows = estimate_flows(game.players.flow, judged, game.flow_shrink)
-        scores = network.flow_logits(flows, batch["truth"][:, [0, 2]])
-        terms["flow_adversarial"] = arm.flow_adversarial, losses.flow_adversarial_loss(scores, **chosen)
+        assert state.networks.flow is not None
+        flows = estimate_flows(state.networks.flow, frames, state.flow_shrink)
+        value = generator_loss(network.flow_logits(flows, batch["truth"][:, [0, 2]]), state.labels, noise)
+        terms["flow_adversarial"] = Term(weight=arm.flow_adversarial, value=value, adversarial=True)
     return terms
+
+
+def gradients_of(loss: Tensor, inputs: list[Tensor]) -> tuple[Tensor | None, ...]:
+    """Return d loss / d input for each input, None where the loss does not depend on it; the graph is kept."""
+    if not loss.requires_grad:
+        return (None,) * len(inputs)
+    return torch.autograd.grad(loss, inputs, allow_unused=True, retain_graph=True)
+
+
+def accumulate(parameters: list[nn.Parameter], gradients: tuple[Tensor | None, ...]) -> None:
+    """Add gradients to those that the parameters have."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
 
 def norm(tensors: list[Tensor]) -> Tensor:
-    """Return the Euclidean norm of several tensors together, 0 for none."""
-    return torch.stack([tensor.float().norm() for tensor in tensors]).norm() if tensors else torch.zeros(())
+    """Return the Euclidean norm of several tensors together."""
+    return torch.stack([tensor.float().norm() for tensor in tensors]).norm()

@@ -1,14 +1,12 @@
-"""What every training shares: configuration, data, batches, schedule, validation.
-
-The trainings themselves are `pretraining` (pixel loss) and `finetuning` (adversarial).
-"""
+"""What a training reads: data configuration, data set, batches."""
 
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -18,6 +16,8 @@ from stvsr.errors import InputError
 from stvsr.runs.files import write_json
 from stvsr.training import distributed
 from stvsr.training.optimisation import OptimConfig
+
+Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class DataConfig:
             raise InputError(f"workers is {self.workers}: 0 or more")
 
 
-def sample_config(generator: nn.Module, data: DataConfig, targets: int = 1) -> SampleConfig:
+def sample_config(generator: Any, data: DataConfig, targets: int = 1) -> SampleConfig:
     """Return what a generator needs in a sample; one without a window (BasicVSR) reads seven frames and no flow."""
     windowed = hasattr(generator.config, "num_frames")
     return SampleConfig(
@@ -68,7 +68,7 @@ def sample_config(generator: nn.Module, data: DataConfig, targets: int = 1) -> S
 
 
 def write_data(folder: Path, dataset: SeptupletDataset) -> None:
-    """Write `data.json`: the clips that a training sees, with their hashes (for more than 200 clips, their names' only)."""
+    """Write `data.json`: the clips that a training sees, with their hashes (above 200 clips, only their names)."""
     largest_last = sorted(dataset.clips, key=lambda clip: -clip.shrink)
     whole = sorted(
         {clip.name.rpartition("/")[0] if clip.shrink != 1 else clip.name: clip for clip in largest_last}.items()
@@ -99,7 +99,7 @@ def open_dataset(data: DataConfig, sample: SampleConfig, optim: OptimConfig) -> 
 
 def batches(
     dataset: SeptupletDataset, optim: OptimConfig, start: int, rank: distributed.Rank, workers: int
-) -> Iterator[tuple[int, dict[str, Tensor]]]:
+) -> Iterator[tuple[int, Batch]]:
     """Yield (step, batch on the device) from `start` on, this process's share of each."""
     if optim.batch % rank.world:
         raise InputError(f"batch is {optim.batch}: it must be a multiple of the {rank.world} processes")

@@ -1,9 +1,10 @@
-"""Several processes under torchrun, or one: the same loop either way."""
+"""Helpers that let one loop run in a single process or under torchrun."""
 
 import contextlib
 import gc
 import os
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -41,12 +42,14 @@ class Rank:
         torch.distributed.all_reduce(shared, operation)
         return shared.tolist()
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """Return the module, averaging gradients over processes when there are several.
+    def wrap(self, module: nn.Module, *, compile: bool = False) -> nn.Module:
+        """Return the module, compiled if asked, averaging gradients over processes when there are several.
 
         Buffers are not broadcast: a discriminator with batch norm is called twice per step, and a broadcast between the
         calls would overwrite what the first backward still needs. Statistics are therefore those of each process.
         """
+        if compile:
+            module = cast(nn.Module, torch.compile(module))
         if self.world == 1:
             return module
         devices = [self.device.index] if self.device.type == "cuda" else None
@@ -74,7 +77,7 @@ def current(device: str = "auto") -> Rank:
 
 
 def average_gradients(module: nn.Module) -> None:
-    """Average over processes the gradients of a module that DistributedDataParallel does not wrap; alone, do nothing."""
+    """Average the gradients of a module that DistributedDataParallel does not wrap; with one process, do nothing."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return
     for parameter in module.parameters():

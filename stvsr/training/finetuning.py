@@ -1,10 +1,8 @@
-"""Adversarial fine-tuning: one loop, whose arms (`stvsr.arms`) choose losses, discriminator and, for 2019's code, its faults.
+"""Adversarial fine-tuning: one loop whose arms (`stvsr.arms`) choose losses, discriminator and 2019's faults.
 
-`python -m stvsr.training.finetuning FOLDER` trains as FOLDER/config.json says and goes on from the folder's last
-checkpoint.
+`python -m stvsr.training.finetuning FOLDER` trains by FOLDER/config.json and resumes from the folder's last checkpoint.
 """
 
-import copy
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from stvsr.arms import LPIPS, Arm, definition, find_arm
+from stvsr.arms import Arm, definition, find_arm
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError
 from stvsr.models import lpips
@@ -30,13 +28,11 @@ from stvsr.models.spynet import load_spynet
 from stvsr.models.vgg import VGGFeatures
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.training import distributed
-from stvsr.training.adversarial import Batch, Game, Players, discriminator_step, generator_step
-from stvsr.training.batches import DataConfig, batches, open_dataset, sample_config, write_data
-from stvsr.training.checkpoint import Checkpoint, Guard, finish
+from stvsr.training.adversarial import AdversarialState, Networks, discriminator_step, generator_step
+from stvsr.training.batches import Batch, DataConfig, sample_config
 from stvsr.training.launch import main
-from stvsr.training.log import Log
-from stvsr.training.optimisation import OptimConfig, average_decay, learning_rate, set_learning_rate, update_average
-from stvsr.training.validation import save_crop, validate, validation_batch
+from stvsr.training.optimisation import OptimConfig
+from stvsr.training.session import Session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,112 +91,108 @@ class FinetuningConfig:
 
 
 def finetune(config: FinetuningConfig, folder: Path) -> bool:
-    """Fine-tune a generator as one arm says; return whether it is complete.
+    """Fine-tune a generator by one arm; return whether it is complete.
 
     Writes `log.jsonl` (every term, both scores, gradient norms), TensorBoard events, `crops/`, `checkpoint.safetensors`
-    and at the end `generator.safetensors`. A second call goes on from the checkpoint, on a CPU as if uninterrupted.
+    and at the end `generator.safetensors`. A second call resumes from the checkpoint, on a CPU as if uninterrupted.
     """
     arm, optim = find_arm(config.arm), config.optim
     rank = distributed.current(optim.device)
     seed_everything(optim.seed)
-    players = build_players(arm, config).to(rank.device)
-    averaged = copy.deepcopy(players.generator).requires_grad_(False) if optim.ema else None
-    game = Game(
+    networks = build_networks(arm, config).to(rank.device)
+    optimizers = build_optimizers(networks, config, arm)
+    precision = Precision(optim.precision, rank.device)
+    state = AdversarialState(
         arm=arm,
-        players=players,
-        discriminator=rank.wrap(players.discriminator) if players.discriminator else None,
-        optimizers=(optimizers := build_optimizers(players, config, arm)),
-        precision=Precision(optim.precision, rank.device),
+        networks=networks,
+        ddp_discriminator=rank.wrap(networks.discriminator) if networks.discriminator else None,
+        optimizers=optimizers,
+        precision=precision,
         clip=optim.clip_gradient,
         discriminator_clip=config.discriminator_clip,
         flow_shrink=config.flow_shrink,
     )
-    gap = Gap(config, rank)
-    modules = {"gap": gap} | {name: module for name, module in players.named_children() if name != "vgg"}
-    modules |= {"ema": averaged} if averaged else {}
-    checkpoint = Checkpoint(folder, config, modules, optimizers, rank, ("discriminator",) if arm.accumulating else ())
-    start = checkpoint.load()
-    sample = replace(
-        sample_config(players.generator, config.data, targets=3), hr_flow=True, four_states=arm.four_states
+    gap = ScoreGap(config, rank)
+    sample = sample_config(networks.generator, config.data, targets=3)
+    session = Session(
+        config,
+        folder,
+        rank=rank,
+        generator=networks.generator,
+        modules={"gap": gap} | {name: module for name, module in networks.named_children() if name != "vgg"},
+        optimizers=optimizers,
+        sample=replace(sample, hr_flow=True, four_states=arm.four_states),
+        keep_gradients_of=("discriminator",) if arm.accumulating else (),
+        crops_every=config.crops_every,
     )
-    dataset = open_dataset(config.data, sample, optim)
-    if rank.index == 0:
-        write_data(folder, dataset)
-    fixed = validation_batch(config.data, sample)
-    generator = rank.wrap(torch.compile(players.generator) if optim.compile else players.generator)
+    generator = rank.wrap(networks.generator, compile=optim.compile)
 
-    with Log(folder, start, rank) as log, Guard(rank) as guard:
-        for step, batch in batches(dataset, optim, start, rank, config.data.workers):
-            set_learning_rate(optimizers["generator"], rate := learning_rate(step, optim))
-            noise = torch.Generator().manual_seed(
-                optim.seed * 1_000_003 + step
-            )  # of soft labels: the same after a resume
-            batch = prepare(batch, arm)
-            outputs = forward_generator(generator, batch, arm, game.precision)
-            terms = {"learning_rate": rate}
-            if players.discriminator and not gap.skip():
-                terms |= discriminator_step(game, outputs, batch, noise)
+    with session:
+        for step, batch in session.batches():
+            noise = torch.Generator().manual_seed(optim.seed * 1_000_003 + step)  # of labels: the same after a resume
             fade = min(1.0, (step + 1) / config.fade) if config.fade else 1.0
-            terms |= generator_step(game, outputs, batch, noise, fade)
-            update_average(averaged, players.generator, average_decay(step, optim.ema))
+            batch = prepare(batch, arm)
+            outputs = forward_generator(generator, batch, arm, precision)
+            terms: dict[str, Tensor | float] = {}
+            if networks.discriminator and not gap.skip():
+                terms |= discriminator_step(state, outputs, batch, noise)
+            terms |= generator_step(state, outputs, batch, noise, fade)
             terms |= gap.update(terms, step + 1)
-            final = averaged or players.generator
-            if config.validate_every and (step + 1) % config.validate_every == 0:
-                terms |= validate(final, fixed, rank.device)
-            if config.crops_every and rank.index == 0 and ((step + 1) % config.crops_every == 0 or step == 0):
-                save_crop(folder / "crops" / f"step-{step + 1:06d}.png", final, fixed, rank.device)
-            stop = guard.stop()
-            saving = stop or (step + 1) % optim.save_every == 0
-            log.write(step + 1, optim, terms, saving=saving)
-            if saving:
-                checkpoint.save(step + 1)
-            if stop:
+            if session.end_step(step, terms):
                 return False
-    finish(checkpoint, averaged or players.generator, {"task": "fine-tuning", "arm": config.arm, "start": config.start})
+    session.finish(task="fine-tuning", arm=config.arm, start=config.start)
     return True
 
 
-def build_players(arm: Arm, config: FinetuningConfig) -> Players:
-    """Return the arm's networks: the generator from its start, a new discriminator, pretrained flow network and VGG."""
+def build_networks(arm: Arm, config: FinetuningConfig) -> Networks:
+    """Return the arm's networks: the generator with its weights, a new discriminator, pretrained flow network, VGG."""
     # what is drawn comes first: one seed then gives every arm with such a discriminator the same one
     generator, discriminator = start_generator(config.generator, config.start), build_discriminator(arm, config)
-    if hasattr(generator, "spynet"):  # BasicVSR aligns by it: what makes frames look sharp must not bend its motion
+    if hasattr(generator, "spynet"):
+        # BasicVSR's flow network stays frozen, so that the perceptual losses cannot distort its motion estimates
         generator.spynet.requires_grad_(False)
     flow = None
     if arm.flow_adversarial:
         flow = load_pwcnet(config.pwcnet) if config.pwcnet else load_spynet("cpu")
         flow.requires_grad_(True)
-    vgg = None
-    if arm.perceptual or arm.temporal_perceptual:
-        network = "vgg19" if config.vgg else "vgg16"
-        measured = arm.vgg_layer == LPIPS
-        vgg = lpips.LPIPS("vgg").network if measured else VGGFeatures(arm.vgg_layer, network, config.vgg or None).eval()
-    return Players(generator, discriminator, flow, vgg)
+    perceptual = build_perceptual(arm, config) if arm.perceptual or arm.temporal_perceptual else None
+    return Networks(generator, discriminator, flow, perceptual)
+
+
+def build_perceptual(arm: Arm, config: FinetuningConfig) -> nn.Module:
+    """Return the network of the arm's perceptual loss: LPIPS by VGG16, or features of VGG16 or the user's VGG19."""
+    if arm.perceptual_loss == "lpips":
+        return lpips.LPIPS("vgg").network
+    return VGGFeatures(arm.vgg_layer, "vgg19" if config.vgg else "vgg16", config.vgg or None).eval()
 
 
 def build_discriminator(arm: Arm, config: FinetuningConfig) -> nn.Module | None:
     """Return the arm's discriminator, giving raw scores; None for an arm without."""
-    size = {"norm": arm.norm, "score": "raw", "width": config.discriminator_width}
+    norm, width = arm.norm, config.discriminator_width
     if arm.discriminator == "recurrent":
-        network = RecurrentDiscriminator(RecurrentDiscriminatorConfig(**size, flow_branch=arm.flow_adversarial > 0))
+        network = RecurrentDiscriminator(
+            RecurrentDiscriminatorConfig(norm=norm, score="raw", width=width, flow_branch=arm.flow_adversarial > 0)
+        )
         if config.srgan:
             load_srgan_start(network, config.srgan)
         return network
     kinds = {"triplet": TripletDiscriminator, "single-frame": SingleFrameDiscriminator}
-    return kinds[arm.discriminator](DiscriminatorConfig(**size)) if arm.discriminator in kinds else None
+    if arm.discriminator not in kinds:
+        return None
+    return kinds[arm.discriminator](DiscriminatorConfig(norm=norm, score="raw", width=width))
 
 
-def build_optimizers(players: Players, config: FinetuningConfig, arm: Arm) -> dict[str, torch.optim.Optimizer]:
+def build_optimizers(networks: Networks, config: FinetuningConfig, arm: Arm) -> dict[str, torch.optim.Optimizer]:
     """Return one Adam per network that learns."""
-    settings = {
+    settings: dict[str, dict] = {
         "generator": {"lr": config.optim.learning_rate},
-        "discriminator": {"lr": config.discriminator_rate, "betas": arm.betas},
+        "discriminator": {"lr": config.discriminator_rate, "betas": arm.discriminator_betas},
         "flow": {"lr": config.flow_rate},
     }
     return {
         name: torch.optim.Adam([p for p in network.parameters() if p.requires_grad], foreach=True, **given)
         for name, given in settings.items()
-        if (network := getattr(players, name)) is not None
+        if (network := getattr(networks, name)) is not None
     }
 
 
@@ -231,11 +223,15 @@ def forward_generator(generator: nn.Module, batch: Batch, arm: Arm, precision: P
     return [output.float() for output in outputs]
 
 
-class Gap(nn.Module):
-    """Running gap between D's mean probabilities of truth and of fakes: who is winning, and whether it is over.
+class ScoreGap(nn.Module):
+    """Moving average of D(real) - D(fake), used to skip D's updates and to stop a run whose D has saturated.
 
-    Its state lives in buffers, so that it is part of the checkpoint. All processes see the same gap and decide alike.
+    Its state lives in buffers, so that it is part of the checkpoint. All processes see the same value.
     """
+
+    value: Tensor
+    certain: Tensor
+    skipped: Tensor
 
     def __init__(self, config: FinetuningConfig, rank: distributed.Rank):
         super().__init__()
@@ -245,12 +241,12 @@ class Gap(nn.Module):
         self.register_buffer("skipped", torch.zeros((), dtype=torch.bool))
 
     def skip(self) -> bool:
-        """Return whether D sits this step out: it is far ahead, and was trained in the step before (so the gap stays known)."""
+        """Return whether to skip D's update: the gap is large, and D was updated in the step before."""
         self.skipped.fill_(bool(self.value > self.config.skip_above and not self.skipped))
         return bool(self.skipped)
 
     def update(self, terms: dict, step: int) -> dict[str, float]:
-        """Follow D's scores; InputError when the gap has been almost one for too long: D has collapsed to a certainty."""
+        """Update from D's scores and return the gap; InputError when it has been almost 1 for `patience` steps."""
         if "score_real" not in terms:
             return {}
         now = self.rank.mean(float(terms["score_real"] - terms["score_fake"]))
@@ -258,7 +254,8 @@ class Gap(nn.Module):
         self.certain.copy_(self.certain + 1 if self.value > 0.995 else torch.zeros_like(self.certain))
         if self.certain > self.config.patience:
             raise InputError(
-                f"step {step}: the discriminator has been certain for {int(self.certain)} steps (gap {float(self.value):.3f}): "
+                f"step {step}: the discriminator has been certain for {int(self.certain)} steps "
+                f"(gap {float(self.value):.3f}): "
                 "lower discriminator_rate, or choose spectral norm"
             )
         return {"score_gap": float(self.value)}

@@ -30,7 +30,7 @@ SCHEDULES = ("constant", "cosine", "step")
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How weights move.
+    """Optimiser settings.
 
     steps, batch: of updates and of samples in each (over all processes). learning_rate: of Adam at its highest.
     schedule: constant, cosine (to 1% at the end) or step (a tenth after `decay_at` of the steps). warmup: steps.
@@ -91,7 +91,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def average_decay(step: int, decay: float) -> float:
-    """Return the decay of the averaged weights after a step (0-based): it rises to `decay`, so that short runs forget their start.
+    """Return the decay of the averaged weights after a step (0-based), rising to `decay`.
 
     The rise, (1 + step) / (10 + step), is that of TensorFlow's `ExponentialMovingAverage`. With a constant 0.99, 55% of
     the average would be the start after 60 steps.

@@ -18,8 +18,7 @@ from stvsr.errors import InputError
 from stvsr.models.generators import generate, load_generator
 from stvsr.runs.device import pick_device
 from stvsr.runs.files import write_atomic
-from stvsr.training.adversarial import Batch
-from stvsr.training.batches import DataConfig, sample_config
+from stvsr.training.batches import Batch, DataConfig, sample_config
 from stvsr.training.optimisation import OptimConfig
 
 
@@ -60,7 +59,7 @@ def require_progress(first: float, last: float, *, at_least: float) -> None:
         )
 
 
-def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8) -> dict[str, Tensor]:
+def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8) -> Batch:
     """Return a fixed batch of patches, not augmented, from the validation split of the same data."""
     if data.validation:
         clips = load_clips(data.validation)
@@ -75,7 +74,7 @@ def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8) -> 
 
 
 @torch.no_grad()
-def validate(generator: nn.Module, batch: dict[str, Tensor], device: torch.device) -> dict[str, float]:
+def validate(generator: nn.Module, batch: Batch, device: torch.device) -> dict[str, float]:
     """Return the RGB PSNR (dB, 8-bit outputs) of generator and bicubic on the validation patches."""
     batch = {name: tensor.to(device) for name, tensor in batch.items()}
     truth, middle = batch["hr"][:, 0], batch["lr"].shape[1] // 2
@@ -86,8 +85,8 @@ def validate(generator: nn.Module, batch: dict[str, Tensor], device: torch.devic
 
 
 @torch.no_grad()
-def compare_images(generator: nn.Module, batch: dict[str, Tensor], count: int = 1) -> dict[str, np.ndarray]:
-    """Return bicubic, output and truth of the first `count` samples of a batch, stacked: uint8 (count*H, W, 3) by name."""
+def compare_images(generator: nn.Module, batch: Batch, count: int = 1) -> dict[str, np.ndarray]:
+    """Return bicubic, output and truth of the first `count` samples, stacked: uint8 (count*H, W, 3) by name."""
     batch = {name: tensor[:count] for name, tensor in batch.items()}
     truth, lr = batch["hr"][:, 0], batch["lr"][:, batch["lr"].shape[1] // 2]
     output = generate(generator, batch["lr"], batch.get("flows"))[:, 0]

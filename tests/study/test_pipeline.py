@@ -386,7 +386,7 @@ def test_pretraining_and_evaluation_depend_on_no_arm():
             if cell.cell_type == "code"
         ]
         modules = hashes.imported_modules(cells)
-        assert "stvsr.launching" in modules
+        assert "stvsr.training.launch" in modules
         assert "stvsr.arms" not in modules
 
 

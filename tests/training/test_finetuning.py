@@ -23,14 +23,21 @@ from stvsr.models.generators import load_generator
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.runs.files import load_tensors, read_log
 from stvsr.training import adversarial, batches, distributed, finetuning
-from stvsr.training.adversarial import Game, discriminator_step, estimate_flows, generator_step, generator_terms, view
+from stvsr.training.adversarial import (
+    AdversarialState,
+    discriminator_inputs,
+    discriminator_step,
+    estimate_flows,
+    generator_step,
+    generator_terms,
+)
 from stvsr.training.batches import open_dataset, sample_config
 from stvsr.training.finetuning import (
     FinetuningConfig,
-    Gap,
+    ScoreGap,
     build_discriminator,
+    build_networks,
     build_optimizers,
-    build_players,
     finetune,
     forward_generator,
     prepare,
@@ -42,7 +49,7 @@ from stvsr.warp import warp
 ALONE = distributed.Rank(index=0, world=1, device=torch.device("cpu"))
 WITH_D = [name for name, arm in ARMS.items() if arm.discriminator != "none"]
 LADDER = [
-    "seed-faithful",
+    "original-faithful",
     "ladder-1-weights",
     "ladder-2-vgg",
     "ladder-3-gradient",
@@ -74,23 +81,23 @@ def configure(data, arm: str, **changes) -> FinetuningConfig:
     return dataclasses.replace(config, arm=arm, generator=ARMS[arm].generator or "rbpn-tiny")
 
 
-def play(config: FinetuningConfig, arm: Arm | None = None) -> tuple[Game, dict]:
-    """Return an arm's game, set up as the loop does it, and its first batch."""
+def play(config: FinetuningConfig, arm: Arm | None = None) -> tuple[AdversarialState, dict]:
+    """Return an arm's state, set up as the loop does it, and its first batch."""
     arm = arm or find_arm(config.arm)
     seed_everything(config.optim.seed)
-    players = build_players(arm, config)
-    optimizers = build_optimizers(players, config, arm)
+    networks = build_networks(arm, config)
+    optimizers = build_optimizers(networks, config, arm)
     precision = Precision("auto", torch.device("cpu"))
-    game = Game(arm=arm, players=players, discriminator=players.discriminator, optimizers=optimizers, precision=precision,
+    state = AdversarialState(arm=arm, networks=networks, ddp_discriminator=networks.discriminator, optimizers=optimizers, precision=precision,
                 flow_shrink=config.flow_shrink)  # fmt: skip
-    sample = dataclasses.replace(sample_config(players.generator, config.data, targets=3), hr_flow=True)
+    sample = dataclasses.replace(sample_config(networks.generator, config.data, targets=3), hr_flow=True)
     dataset = open_dataset(config.data, sample, config.optim)
     batch = torch.utils.data.default_collate([dataset[index] for index in range(config.optim.batch)])
-    return game, prepare(batch, arm)
+    return state, prepare(batch, arm)
 
 
-def outputs_of(game: Game, batch: dict) -> list[torch.Tensor]:
-    return forward_generator(game.players.generator, batch, game.arm, game.precision)
+def outputs_of(state: AdversarialState, batch: dict) -> list[torch.Tensor]:
+    return forward_generator(state.networks.generator, batch, state.arm, state.precision)
 
 
 def noise(seed: int = 0) -> torch.Generator:
@@ -117,17 +124,17 @@ def only(arm: Arm, *kept: str) -> Arm:
 
 @pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if arm.temporal_perceptual])
 def test_the_temporal_perceptual_term_alone_moves_g_without_a_perceptual_one(data, name):
-    game, batch = play(configure(data, name), only(ARMS[name], "temporal_perceptual"))
-    generator_step(game, outputs_of(game, batch), batch, noise())
-    assert max(gradient.abs().max().item() for gradient in gradients(game.players.generator)) > 0
+    state, batch = play(configure(data, name), only(ARMS[name], "temporal_perceptual"))
+    generator_step(state, outputs_of(state, batch), batch, noise())
+    assert max(gradient.abs().max().item() for gradient in gradients(state.networks.generator)) > 0
 
 
 @pytest.mark.parametrize("name", WITH_D)
 def test_the_adversarial_term_alone_moves_g_in_every_arm_that_is_not_detached(data, name):
     """Measured in G's own parameters, not in what the loop logs of itself; exactly zero for the code of 2019."""
-    game, batch = play(configure(data, name), only(ARMS[name], "adversarial"))
-    said = generator_step(game, outputs_of(game, batch), batch, noise())
-    pull = max(gradient.abs().max().item() for gradient in gradients(game.players.generator))
+    state, batch = play(configure(data, name), only(ARMS[name], "adversarial"))
+    said = generator_step(state, outputs_of(state, batch), batch, noise())
+    pull = max(gradient.abs().max().item() for gradient in gradients(state.networks.generator))
     if name in DETACHED:
         assert pull == 0.0
         assert said["gradient_adversarial"].item() == 0.0
@@ -143,10 +150,10 @@ def test_the_detached_arms_are_the_faithful_ones_only():
 
 @pytest.mark.parametrize("name", WITH_D)
 def test_d_gets_no_gradient_from_the_step_of_g_but_in_the_accumulating_arms(data, name):
-    game, batch = play(configure(data, name))
-    discriminator = game.players.discriminator
+    state, batch = play(configure(data, name))
+    discriminator = state.networks.discriminator
     before = flat(discriminator)
-    generator_step(game, outputs_of(game, batch), batch, noise())
+    generator_step(state, outputs_of(state, batch), batch, noise())
     if name in ACCUMULATING:
         assert max(gradient.abs().max().item() for gradient in gradients(discriminator)) > 0
     else:
@@ -157,58 +164,58 @@ def test_d_gets_no_gradient_from_the_step_of_g_but_in_the_accumulating_arms(data
 
 @pytest.mark.parametrize("name", WITH_D)
 def test_g_and_the_flow_network_get_no_gradient_from_the_step_of_d(data, name):
-    game, batch = play(configure(data, name))
-    before = flat(game.players.discriminator)
-    said = discriminator_step(game, outputs_of(game, batch), batch, noise())
-    assert gradients(game.players.generator) == []
-    assert game.players.flow is None or gradients(game.players.flow) == []
-    assert not torch.equal(flat(game.players.discriminator), before)
+    state, batch = play(configure(data, name))
+    before = flat(state.networks.discriminator)
+    said = discriminator_step(state, outputs_of(state, batch), batch, noise())
+    assert gradients(state.networks.generator) == []
+    assert state.networks.flow is None or gradients(state.networks.flow) == []
+    assert not torch.equal(flat(state.networks.discriminator), before)
     assert {"discriminator", "score_real", "score_fake", "gradient_discriminator"} <= said.keys()
 
 
 def test_the_flow_discriminator_reaches_the_flow_network_and_changes_it(data):
-    game, batch = play(configure(data, "recurrent-d-flow", more={"flow_rate": 1e-4}))
-    before = flat(game.players.flow)
-    said = generator_step(game, outputs_of(game, batch), batch, noise())
-    assert max(gradient.abs().max().item() for gradient in gradients(game.players.flow)) > 0
-    assert not torch.equal(flat(game.players.flow), before)
+    state, batch = play(configure(data, "recurrent-d-flow", more={"flow_rate": 1e-4}))
+    before = flat(state.networks.flow)
+    said = generator_step(state, outputs_of(state, batch), batch, noise())
+    assert max(gradient.abs().max().item() for gradient in gradients(state.networks.flow)) > 0
+    assert not torch.equal(flat(state.networks.flow), before)
     assert said["gradient_flow_adversarial"].item() > 0  # and G too
     frozen, batch = play(configure(data, "recurrent-d-flow"), only(ARMS["recurrent-d-flow"], "pixel", "adversarial"))
-    assert frozen.players.flow is None  # it belongs to the flow term alone
+    assert frozen.networks.flow is None  # it belongs to the flow term alone
 
 
 def test_the_step_of_the_flow_network_makes_its_flows_look_more_real(data):
     config = configure(data, "recurrent-d-flow", more={"flow_rate": 1e-5}, learning_rate=1e-12)
-    game, batch = play(config)
-    game.players.discriminator.eval()
-    outputs = outputs_of(game, batch)
-    first = generator_step(game, outputs, batch, noise())["flow_adversarial"]
-    later = generator_step(game, outputs_of(game, batch), batch, noise())["flow_adversarial"]
+    state, batch = play(config)
+    state.networks.discriminator.eval()
+    outputs = outputs_of(state, batch)
+    first = generator_step(state, outputs, batch, noise())["flow_adversarial"]
+    later = generator_step(state, outputs_of(state, batch), batch, noise())["flow_adversarial"]
     assert later < first
 
 
 def test_flows_are_pixels_of_the_frames_in_both_directions(data):
     """The camera pans by (2, 1): to the frame before things go one way, to the next the other."""
-    game, _ = play(configure(data, "recurrent-d-flow"))
+    state, _ = play(configure(data, "recurrent-d-flow"))
     frames = torch.from_numpy(tiny.panning(3, 64, 64)).movedim(-1, 1)[None].float() / 255
     for shrink in (1, 2):
-        flows = estimate_flows(game.players.flow, frames, shrink)[0, :, :, 16:-16, 16:-16].mean((2, 3))
+        flows = estimate_flows(state.networks.flow, frames, shrink)[0, :, :, 16:-16, 16:-16].mean((2, 3))
         assert flows.tolist() == [pytest.approx([2, 1], abs=0.4), pytest.approx([-2, -1], abs=0.4)]
 
 
 @pytest.mark.parametrize(
-    "name", ["seed-faithful", "recurrent-d", "recurrent-d-flow", "triplet-d-pingpong", "modern", "iseebetter"]
+    "name", ["original-faithful", "recurrent-d", "recurrent-d-flow", "triplet-d-pingpong", "modern", "iseebetter"]
 )
 def test_g_gets_the_gradient_of_the_weighted_sum(data, name):
     """Differentiating term by term and passing G once equals one backward through everything."""
-    game, batch = play(configure(data, name))
-    plain = copy.deepcopy(game)
-    generator_step(game, outputs_of(game, batch), batch, noise(), fade=0.5)
-    ours = gradients(game.players.generator)
+    state, batch = play(configure(data, name))
+    plain = copy.deepcopy(state)
+    generator_step(state, outputs_of(state, batch), batch, noise(), fade=0.5)
+    ours = gradients(state.networks.generator)
     terms = generator_terms(plain, outputs_of(plain, batch), batch, noise())
-    total = sum(weight * (0.5 if "adversarial" in term else 1.0) * value for term, (weight, value) in terms.items())
+    total = sum(term.weight * (0.5 if term.adversarial else 1.0) * term.value for term in terms.values())
     total.backward()
-    theirs = gradients(plain.players.generator)
+    theirs = gradients(plain.networks.generator)
     assert len(ours) == len(theirs)
     for mine, expected in zip(ours, theirs, strict=True):
         assert torch.allclose(mine, expected, rtol=1e-3, atol=1e-6)
@@ -218,9 +225,9 @@ def test_the_adversarial_weight_is_faded_in(data):
     config = configure(data, "recurrent-d")
     pulls = []
     for fade in (0.0, 0.5, 1.0):
-        game, batch = play(config, only(ARMS["recurrent-d"], "adversarial"))
-        generator_step(game, outputs_of(game, batch), batch, noise(), fade)
-        pulls.append(torch.cat([gradient.flatten() for gradient in gradients(game.players.generator)]).norm().item())
+        state, batch = play(config, only(ARMS["recurrent-d"], "adversarial"))
+        generator_step(state, outputs_of(state, batch), batch, noise(), fade)
+        pulls.append(torch.cat([gradient.flatten() for gradient in gradients(state.networks.generator)]).norm().item())
     assert pulls == pytest.approx([0.0, pulls[2] / 2, pulls[2]], rel=1e-4)
     assert pulls[2] > 0
 
@@ -236,7 +243,7 @@ def test_an_arm_of_one_target_reads_what_a_sample_of_one_target_holds(data):
     assert batch["lr"].shape[1:3] == (5, 3)
     assert batch["flows"].shape[1:4] == (1, 4, 2)
     assert batch["hr"].shape[1] == 1
-    sample = dataclasses.replace(sample_config(triple.players.generator, config.data, targets=3), hr_flow=True)
+    sample = dataclasses.replace(sample_config(triple.networks.generator, config.data, targets=3), hr_flow=True)
     whole = open_dataset(config.data, sample, config.optim)[0]
     assert torch.equal(batch["lr"][0], whole["lr"][1:6])
     assert torch.equal(batch["hr"][0, 0], whole["hr"][1])
@@ -244,20 +251,20 @@ def test_an_arm_of_one_target_reads_what_a_sample_of_one_target_holds(data):
 
 
 def test_the_recurrent_discriminator_judges_a_frame_beside_true_neighbours_and_true_flow(data):
-    game, batch = play(configure(data, "recurrent-d"))
-    (output,) = outputs_of(game, batch)
-    frame, neighbours, flows = view(output, batch, game.arm)
+    state, batch = play(configure(data, "recurrent-d"))
+    (output,) = outputs_of(state, batch)
+    frame, neighbours, flows = discriminator_inputs(output, batch, state.arm)
     assert torch.equal(frame, output[:, 0])
     assert torch.equal(neighbours, batch["truth"][:, [0, 2]])
     assert torch.equal(flows, batch["hr_flows"])
-    assert torch.equal(view(batch["truth"], batch, game.arm)[0], batch["truth"][:, 1])
+    assert torch.equal(discriminator_inputs(batch["truth"], batch, state.arm)[0], batch["truth"][:, 1])
 
 
 def test_the_triplet_discriminator_sees_three_generated_frames_raw_and_warped_beside_their_input(data):
-    game, batch = play(configure(data, "triplet-d"))
-    (output,) = outputs_of(game, batch)
+    state, batch = play(configure(data, "triplet-d"))
+    (output,) = outputs_of(state, batch)
     assert output.shape == (2, 3, 3, 32, 32)
-    frames, warped, conditions = view(output, batch, game.arm)
+    frames, warped, conditions = discriminator_inputs(output, batch, state.arm)
     assert torch.equal(frames, output)
     assert torch.equal(warped[:, 1], output[:, 1])
     assert torch.allclose(warped[:, 0], warp(output[:, 0], batch["hr_flows"][:, 0]))
@@ -268,10 +275,10 @@ def test_the_triplet_discriminator_sees_three_generated_frames_raw_and_warped_be
 
 
 def test_ping_pong_reads_the_windows_backwards(data):
-    game, batch = play(configure(data, "triplet-d-pingpong"))
-    network = game.players.generator
+    state, batch = play(configure(data, "triplet-d-pingpong"))
+    network = state.networks.generator
     torch.nn.init.normal_(network.output.conv.weight, std=0.1)
-    forwards, backwards = outputs_of(game, batch)
+    forwards, backwards = outputs_of(state, batch)
     lr, flows = batch["lr"], batch["flows"]
     for k in range(3):
         window = lr[:, k : k + 5]
@@ -283,8 +290,11 @@ def test_ping_pong_reads_the_windows_backwards(data):
 # ---- the faults of 2019, one by one
 
 
+PROSE = ("label", "kind", "description", "twin")
+
+
 def differing(first: str, second: str) -> set[str]:
-    fields = [field.name for field in dataclasses.fields(Arm) if field.name != "says"]
+    fields = [field.name for field in dataclasses.fields(Arm) if field.name not in PROSE]
     return {name for name in fields if getattr(ARMS[first], name) != getattr(ARMS[second], name)}
 
 
@@ -301,43 +311,43 @@ def test_each_rung_of_the_ladder_mends_exactly_one_fault():
     )
     assert differing("recurrent-d", "recurrent-d-flow") == {"flow_adversarial"}
     assert differing("pixel-control", "perceptual") == {"perceptual"}
-    faithful = ARMS["seed-faithful"]
+    faithful = ARMS["original-faithful"]
     assert (faithful.pixel, faithful.perceptual, faithful.adversarial) == (0.001, 0.006, 0.05)
 
 
 @pytest.mark.parametrize(("accumulating", "factor"), [(True, 2), (False, 1)])
 def test_accumulating_never_zeroes_the_gradients_of_d(data, accumulating, factor):
     arm = dataclasses.replace(ARMS["recurrent-d"], accumulating=accumulating)
-    game, batch = play(configure(data, "recurrent-d", more={"discriminator_rate": 0.0}), arm)
-    outputs = outputs_of(game, batch)
-    discriminator_step(game, outputs, batch, noise())
-    once = [gradient.clone() for gradient in gradients(game.players.discriminator)]
-    discriminator_step(game, outputs, batch, noise())
-    for gradient, before in zip(gradients(game.players.discriminator), once, strict=True):
+    state, batch = play(configure(data, "recurrent-d", more={"discriminator_rate": 0.0}), arm)
+    outputs = outputs_of(state, batch)
+    discriminator_step(state, outputs, batch, noise())
+    once = [gradient.clone() for gradient in gradients(state.networks.discriminator)]
+    discriminator_step(state, outputs, batch, noise())
+    for gradient, before in zip(gradients(state.networks.discriminator), once, strict=True):
         assert torch.allclose(gradient, factor * before, rtol=1e-4, atol=1e-7)
 
 
 def test_vgg_inputs_are_divided_by_their_maximum_in_the_faithful_arms_only(data):
     values = {}
     for name in ("ladder-1-weights", "ladder-2-vgg"):
-        game, batch = play(configure(data, name))
-        output = outputs_of(game, batch)
-        values[name] = generator_terms(game, output, batch, noise())["perceptual"][1]
+        state, batch = play(configure(data, name))
+        output = outputs_of(state, batch)
+        values[name] = generator_terms(state, output, batch, noise())["perceptual"].value
         image, wanted = output[0].flatten(0, 1), batch["hr"].flatten(0, 1)
         if name == "ladder-1-weights":
             image, wanted = image / image.amax(), wanted / wanted.amax()
-        assert torch.allclose(values[name], losses.perceptual_loss(image, wanted, game.players.vgg))
+        assert torch.allclose(values[name], losses.perceptual_loss(image, wanted, state.networks.vgg))
     assert values["ladder-1-weights"] != values["ladder-2-vgg"]
 
 
-@pytest.mark.parametrize("name", ["seed-faithful", "recurrent-d"])
+@pytest.mark.parametrize("name", ["original-faithful", "recurrent-d"])
 def test_four_states_reaches_the_data(data, tmp_path, monkeypatch, name):
     seen, real = [], batches.open_dataset
     monkeypatch.setattr(
-        finetuning, "open_dataset", lambda data, sample, optim: seen.append(sample) or real(data, sample, optim)
+        session, "open_dataset", lambda data, sample, optim: seen.append(sample) or real(data, sample, optim)
     )
     finetune(configure(data, name, steps=1), tmp_path)
-    assert seen[0].four_states is (name == "seed-faithful")
+    assert seen[0].four_states is (name == "original-faithful")
 
 
 # ---- learning
@@ -349,28 +359,28 @@ def test_d_learns_to_tell_bicubic_from_truth_on_a_toy_clip(tmp_path, name):
     grain = np.random.default_rng(0).integers(0, 256, (40, 44, 3), np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     source = tiny.write_folder(tmp_path / "grain", np.stack([grain[t : t + 64, 2 * t : 2 * t + 64] for t in range(9)]))
     config = configure(source, name, batch=4, steps=80, more={"discriminator_width": 8, "discriminator_rate": 1e-3})
-    game, _ = play(config, dataclasses.replace(ARMS[name], r1=0.0))
-    sample = dataclasses.replace(sample_config(game.players.generator, config.data, targets=3), hr_flow=True)
+    state, _ = play(config, dataclasses.replace(ARMS[name], r1=0.0))
+    sample = dataclasses.replace(sample_config(state.networks.generator, config.data, targets=3), hr_flow=True)
     dataset = open_dataset(config.data, sample, config.optim)
     gaps = []
     for step in range(80):
-        batch = prepare(torch.utils.data.default_collate([dataset[4 * step + index] for index in range(4)]), game.arm)
+        batch = prepare(torch.utils.data.default_collate([dataset[4 * step + index] for index in range(4)]), state.arm)
         said = discriminator_step(
-            game, outputs_of(game, batch), batch, noise(step)
+            state, outputs_of(state, batch), batch, noise(step)
         )  # an untrained residual G is bicubic
         gaps.append((said["score_real"] - said["score_fake"]).item())
     assert abs(gaps[0]) < 0.02
-    batch = prepare(torch.utils.data.default_collate([dataset[320 + index] for index in range(16)]), game.arm)
+    batch = prepare(torch.utils.data.default_collate([dataset[320 + index] for index in range(16)]), state.arm)
     with torch.no_grad():
-        real = game.players.discriminator(*view(batch["truth"], batch, game.arm))
-        fake = game.players.discriminator(*view(outputs_of(game, batch)[0], batch, game.arm))
+        real = state.networks.discriminator(*discriminator_inputs(batch["truth"], batch, state.arm))
+        fake = state.networks.discriminator(*discriminator_inputs(outputs_of(state, batch)[0], batch, state.arm))
     assert np.mean(gaps[-5:]) > 0.03
     assert (real > fake).float().mean() > 0.9
 
 
 @pytest.mark.parametrize("name", list(ARMS))
 def test_each_arm_overfits_one_clip(tmp_path, name):
-    """What the arm minimises besides the game must fall: its fidelity terms with their weights."""
+    """What the arm minimises besides the state must fall: its fidelity terms with their weights."""
     source = tiny.write_folder(tmp_path / "clip", np.repeat(tiny.panning(1, 32, 32), 7, axis=0))
     steps, rate = (8, 5e-4) if ARMS[name].generator else (40, 3e-3)  # faster, BasicVSR's first steps overshoot
     config = configure(source, name, steps=steps, learning_rate=rate)
@@ -407,8 +417,8 @@ def test_the_averaged_weights_are_what_is_kept(data, tmp_path, monkeypatch):
     config = configure(data, "modern", steps=1, ema=0.99)
     assert not finetune(config, tmp_path)
     tensors, _ = load_tensors(tmp_path / "checkpoint.safetensors")
-    game, _ = play(config)
-    start, decay = game.players.generator.state_dict(), average_decay(0, 0.99)
+    state, _ = play(config)
+    start, decay = state.networks.generator.state_dict(), average_decay(0, 0.99)
     for name, value in start.items():
         moved = start[name] + (1 - decay) * (tensors[f"module/generator/{name}"] - value)
         assert torch.allclose(tensors[f"module/ema/{name}"], moved, atol=1e-7)
@@ -420,7 +430,7 @@ def test_the_averaged_weights_are_what_is_kept(data, tmp_path, monkeypatch):
 # ---- resume
 
 
-@pytest.mark.parametrize("name", ["recurrent-d", "seed-faithful", "recurrent-d-flow", "modern"])
+@pytest.mark.parametrize("name", ["recurrent-d", "original-faithful", "recurrent-d-flow", "modern"])
 def test_a_run_stopped_after_every_step_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, monkeypatch, name):
     """With optimisers of all networks, batch statistics, averaged weights, gradients that are carried, and who sat out."""
     more = {
@@ -453,7 +463,7 @@ def scores(real: float, fake: float) -> dict:
 
 
 def test_the_gap_follows_the_scores_and_d_sits_out_every_second_step_while_it_wins():
-    gap = Gap(FinetuningConfig(arm="recurrent-d", skip_above=0.5), ALONE)
+    gap = ScoreGap(FinetuningConfig(arm="recurrent-d", skip_above=0.5), ALONE)
     values = [gap.update(scores(0.9, 0.1), step)["score_gap"] for step in range(3)]
     assert values == pytest.approx([0.8 * (1 - 0.9**k) for k in (1, 2, 3)])
     assert [gap.skip() for _ in range(3)] == [False] * 3
@@ -467,7 +477,7 @@ def test_the_gap_follows_the_scores_and_d_sits_out_every_second_step_while_it_wi
 
 
 def test_a_discriminator_that_is_certain_for_too_long_stops_the_run():
-    gap = Gap(FinetuningConfig(arm="recurrent-d", patience=5), ALONE)
+    gap = ScoreGap(FinetuningConfig(arm="recurrent-d", patience=5), ALONE)
     with pytest.raises(
         InputError, match=r"certain for 6 steps \(gap 0.99.*lower discriminator_rate, or choose spectral norm"
     ):
@@ -479,7 +489,7 @@ def test_a_discriminator_that_is_certain_for_too_long_stops_the_run():
 def test_a_collapsed_discriminator_stops_the_loop(data, tmp_path, monkeypatch):
     """The same through the loop: a step that always answers with certainty."""
 
-    def certain(game, outputs, batch, noise):
+    def certain(state, outputs, batch, noise):
         return scores(1.0, 0.0)
 
     monkeypatch.setattr(finetuning, "discriminator_step", certain)
@@ -491,13 +501,13 @@ def test_a_collapsed_discriminator_stops_the_loop(data, tmp_path, monkeypatch):
 def test_what_is_not_finite_stops_the_loop_with_a_message(data, tmp_path, monkeypatch, broken):
     if broken == "pixel":
         monkeypatch.setitem(
-            adversarial.generator_step.__globals__["FIDELITY"],
+            losses.PIXEL_LOSSES,
             "l1",
             lambda output, truth: (output - truth).mean() * math.nan,
         )
     else:
-        monkeypatch.setattr(
-            losses, "frame_discrimination_loss", lambda real, fake, **chosen: (real - fake).mean() * math.nan
+        monkeypatch.setitem(
+            losses.DISCRIMINATOR_LOSSES, "bce", lambda real, fake, *chosen: (real - fake).mean() * math.nan
         )
     with pytest.raises(InputError, match=f"step 1: {broken} is nan: lower the learning rate"):
         finetune(configure(data, "recurrent-d"), tmp_path)
@@ -533,8 +543,8 @@ def test_a_config_names_what_is_wrong(changes, message):
         ({"adversarial": 0.1}, "an adversarial weight needs a discriminator"),
         ({"flow_adversarial": 0.1, "discriminator": "triplet"}, "choose discriminator recurrent"),
         ({"ping_pong": 0.1, "discriminator": "recurrent"}, "choose triplet"),
-        ({"kind": "hinge", "discriminator": "triplet"}, "hinge losses have no labels"),
-        ({"temporal_perceptual": 0.1}, "measures change by LPIPS: set vgg_layer to lpips"),
+        ({"adversarial_loss": "hinge", "discriminator": "triplet"}, "hinge losses have no labels"),
+        ({"temporal_perceptual": 0.1}, "measures change by LPIPS: set perceptual_loss to lpips"),
     ],
 )
 def test_an_arm_that_cannot_be_is_refused(changes, message):
@@ -545,7 +555,7 @@ def test_an_arm_that_cannot_be_is_refused(changes, message):
 def test_an_arm_that_is_edited_under_its_name_is_another_training(data, monkeypatch):
     config = configure(data, "modern")
     before = identity(config)
-    monkeypatch.setitem(ARMS, "modern", dataclasses.replace(ARMS["modern"], says="in other words"))
+    monkeypatch.setitem(ARMS, "modern", dataclasses.replace(ARMS["modern"], description="in other words"))
     assert identity(config) == before
     monkeypatch.setitem(ARMS, "modern", dataclasses.replace(ARMS["modern"], r1=1.0))
     assert identity(config) != before
@@ -555,7 +565,7 @@ def test_the_table_of_arms_has_them_all():
     table = describe()
     assert table.index.tolist() == list(ARMS)
     assert table.loc["recurrent-d-flow", "flow_adversarial"] == 1e-3
-    assert all(table["says"])
+    assert all(table["description"])
 
 
 def test_d_may_start_from_an_srgan_discriminator(data, tmp_path):
@@ -569,21 +579,23 @@ def test_d_may_start_from_an_srgan_discriminator(data, tmp_path):
 
 @pytest.mark.parametrize("name", list(ARMS))
 def test_every_network_that_learns_has_an_optimiser_and_no_other(data, name):
-    game, _ = play(configure(data, name))
-    assert set(game.optimizers) == {
-        player for player in ("generator", "discriminator", "flow") if getattr(game.players, player)
+    state, _ = play(configure(data, name))
+    assert set(state.optimizers) == {
+        player for player in ("generator", "discriminator", "flow") if getattr(state.networks, player)
     }
-    assert all(not parameter.requires_grad for parameter in (game.players.vgg.parameters() if game.players.vgg else ()))
+    assert all(
+        not parameter.requires_grad for parameter in (state.networks.vgg.parameters() if state.networks.vgg else ())
+    )
 
 
 @pytest.mark.parametrize("name", list(ARMS))
 def test_a_step_stays_on_its_device(data, monkeypatch, name):
     """`meta`, a device without numbers, stands for a GPU: what is left on the CPU cannot be joined with what is there."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which it does not have
-    game, batch = play(configure(data, name))
-    game.players.to("meta")
+    state, batch = play(configure(data, name))
+    state.networks.to("meta")
     batch = {key: tensor.to("meta") for key, tensor in batch.items()}
-    outputs = outputs_of(game, batch)
-    terms = discriminator_step(game, outputs, batch, noise()) if game.discriminator else {}
-    terms |= generator_step(game, outputs, batch, noise())
+    outputs = outputs_of(state, batch)
+    terms = discriminator_step(state, outputs, batch, noise()) if state.ddp_discriminator else {}
+    terms |= generator_step(state, outputs, batch, noise())
     assert {value.device.type for name, value in terms.items() if not name.startswith("gradient_")} == {"meta"}

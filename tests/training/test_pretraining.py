@@ -26,7 +26,8 @@ from stvsr.models.generators import build_generator, load_generator, save_genera
 from stvsr.runs import deadline
 from stvsr.runs.device import Precision
 from stvsr.runs.files import as_json, from_json, load_tensors, read_json, read_log, save_tensors
-from stvsr.training import batches, distributed, optimisation, pretraining, validation
+from stvsr.training import batches, distributed, optimisation, session, validation
+from stvsr.training import log as training_log
 from stvsr.training.batches import DataConfig
 from stvsr.training.checkpoint import Checkpoint, Guard
 from stvsr.training.finetuning import FinetuningConfig, finetune
@@ -298,7 +299,7 @@ def test_a_run_that_crashed_between_checkpoints_goes_on_from_the_last_one(data, 
             raise RuntimeError("power cut")
         return real(*arguments)
 
-    monkeypatch.setattr(pretraining, "update_average", crash)
+    monkeypatch.setattr(session, "update_average", crash)
     with pytest.raises(RuntimeError, match=r"power cut"):
         pretrain(config, tmp_path / "crashed")
     assert [entry["step"] for entry in logged(tmp_path / "crashed")] == [1, 2, 3]
@@ -407,7 +408,7 @@ def test_a_broken_state_never_gets_into_a_checkpoint(data, tmp_path, monkeypatch
         calls.append(1)
         return losses.pixel_loss(output, target) * (math.nan if len(calls) >= 3 else 1.0)
 
-    monkeypatch.setitem(pretraining.PIXEL_LOSSES, "l1", breaking)
+    monkeypatch.setitem(losses.PIXEL_LOSSES, "l1", breaking)
     with pytest.raises(InputError, match=r"step 4: pixel is nan"):
         pretrain(tiny.pretraining(data, steps=20, log_every=10, save_every=2), tmp_path)
     tensors, meta = load_tensors(tmp_path / "checkpoint.safetensors")
@@ -533,12 +534,12 @@ def test_a_validation_log_becomes_two_curves():
     log = pd.DataFrame(
         [{"step": 1, "pixel": 1.0}, {"step": 2, "pixel": 1.0, "validation_psnr": 30.0, "validation_psnr_bicubic": 29.0}]
     )
-    curves = log.validation_log(log)
+    curves = training_log.validation_log(log)
     assert {name: table.to_dict("list") for name, table in curves.items()} == {
         "generator": {"step": [2], "psnr": [30.0]},
         "bicubic": {"step": [2], "psnr": [29.0]},
     }
-    assert all(table.empty for table in log.validation_log(log[["step", "pixel"]]).values())
+    assert all(table.empty for table in training_log.validation_log(log[["step", "pixel"]]).values())
 
 
 # ---- processes of their own

@@ -1,0 +1,124 @@
+"""What both training loops share: resume, batches, averaging, validation, log, checkpoint, interruption."""
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from stvsr.data.septuplets import SampleConfig
+from stvsr.training.batches import Batch, DataConfig, batches, open_dataset, write_data
+from stvsr.training.checkpoint import Checkpoint, Guard, finish
+from stvsr.training.distributed import Rank
+from stvsr.training.log import Log
+from stvsr.training.optimisation import (
+    OptimConfig,
+    average_decay,
+    learning_rate,
+    set_learning_rate,
+    update_average,
+)
+from stvsr.training.validation import save_crop, validate, validation_batch
+
+
+class TrainingConfig(Protocol):
+    """What a session reads of a configuration."""
+
+    @property
+    def data(self) -> DataConfig: ...
+    @property
+    def optim(self) -> OptimConfig: ...
+    @property
+    def validate_every(self) -> int: ...
+
+
+class Session:
+    """One training in one folder, as a context manager around the loop.
+
+        with Session(config, folder, ...) as session:
+            for step, batch in session.batches():
+                terms = ...  # the method
+                if session.end_step(step, terms):
+                    return False
+        session.finish(...)
+
+    Args:
+        config: of the training.
+        folder: where log, checkpoint and generator go.
+        rank: this process among others.
+        generator: what is trained, averaged, validated and saved.
+        modules: other modules whose state is part of the checkpoint, by name.
+        optimizers: by name; `generator` follows the learning rate's schedule.
+        sample: what one training sample holds.
+        keep_gradients_of: names of modules whose gradients are not zeroed between steps, so part of the state.
+        crops_every: steps between saved validation crops, 0 for none.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        *,
+        rank: Rank,
+        generator: nn.Module,
+        modules: dict[str, nn.Module],
+        optimizers: dict[str, torch.optim.Optimizer],
+        sample: SampleConfig,
+        keep_gradients_of: tuple[str, ...] = (),
+        crops_every: int = 0,
+    ) -> None:
+        self.config, self.folder, self.rank = config, Path(folder), rank
+        self.generator, self.optimizers, self.crops_every = generator, optimizers, crops_every
+        self.averaged = copy.deepcopy(generator).requires_grad_(False) if config.optim.ema else None
+        modules = modules | {"generator": generator} | ({"ema": self.averaged} if self.averaged else {})
+        self.checkpoint = Checkpoint(folder, config, modules, optimizers, rank, keep_gradients_of)
+        self.first_step = self.checkpoint.load()
+        self.dataset = open_dataset(config.data, sample, config.optim)
+        if rank.index == 0:
+            write_data(self.folder, self.dataset)
+        self.validation = validation_batch(config.data, sample) if config.validate_every or crops_every else None
+        self.open_files = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        self.log = self.open_files.enter_context(Log(self.folder, self.first_step, self.rank))
+        self.guard = self.open_files.enter_context(Guard(self.rank))
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.open_files.close()
+
+    @property
+    def best(self) -> nn.Module:
+        """The generator that is validated and saved: the averaged one, if weights are averaged."""
+        return self.averaged or self.generator
+
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """Yield (step, this process's share of the batch) with the step's learning rate set."""
+        optim = self.config.optim
+        for step, batch in batches(self.dataset, optim, self.first_step, self.rank, self.config.data.workers):
+            set_learning_rate(self.optimizers["generator"], learning_rate(step, optim))
+            yield step, batch
+
+    def end_step(self, step: int, terms: dict[str, Tensor | float]) -> bool:
+        """Average, validate, log and save after a step (0-based); return whether to stop here."""
+        optim, number = self.config.optim, step + 1
+        update_average(self.averaged, self.generator, average_decay(step, optim.ema))
+        terms = {"learning_rate": learning_rate(step, optim), **terms}
+        if self.validation and self.config.validate_every and number % self.config.validate_every == 0:
+            terms |= validate(self.best, self.validation, self.rank.device)
+        crop_due = self.crops_every and (number % self.crops_every == 0 or step == 0)
+        if self.validation and crop_due and self.rank.index == 0:
+            save_crop(self.folder / "crops" / f"step-{number:06d}.png", self.best, self.validation, self.rank.device)
+        stop = self.guard.stop()
+        saving = stop or number % optim.save_every == 0
+        self.log.write(number, optim, terms, saving=saving)
+        if saving:
+            self.checkpoint.save(number)
+        return stop
+
+    def finish(self, **meta: str) -> None:
+        """Write the trained generator with `meta` and delete the checkpoint."""
+        finish(self.checkpoint, self.best, meta)
