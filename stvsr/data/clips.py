@@ -24,7 +24,8 @@ from stvsr.runs.hashes import digest
 from stvsr.video.reader import VIDEO_SUFFIXES, image_files, read_clip, read_image
 from stvsr.video.writer import IMAGE_SUFFIXES
 
-SAMPLES = ("bikes", "bigbuckbunny", "carphone")
+SAMPLES = ("bikes", "bigbuckbunny", "carphone", "night-city")
+HELD_OUT = ("night-city",)  # samples that are only for evaluation: all of their shots belong to the test split
 SPLITS = {"train": 0.70, "validation": 0.85, "test": 1.0}  # the report's 70-15-15, as where each part ends
 ALL_SPLITS = (*SPLITS, "official-train", "official-test", "all")
 SHORTEST_SHOT = 7
@@ -106,7 +107,10 @@ def split_of(name: str) -> str:
     """Return `train`, `validation` or `test` for a clip: its name's SHA-256 as a fraction, cut at 0.70 and 0.85.
 
     The split of a clip depends on nothing but its name, so that adding clips never moves one from test to train.
+    Shots of the samples in `HELD_OUT` always belong to `test`.
     """
+    if name.rpartition("-")[0] in HELD_OUT:
+        return "test"
     fraction = int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
     return next(split for split, end in SPLITS.items() if fraction < end)
 

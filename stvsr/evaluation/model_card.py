@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--recipe", required=True, help="how it was trained")
     parser.add_argument("--data", required=True, help="on what")
     parser.add_argument(
-        "--base", default="", choices=(*PUBLISHED, ZERO), help="write 8-bit differences from these weights"
+        "--base", default="", choices=(*shipped_weights(), *PUBLISHED, ZERO), help="write 8-bit differences from these weights"
     )
     parser.add_argument(
         "--start", default="", choices=(*shipped_weights(), *PUBLISHED), help="where a training of several steps began"

@@ -70,7 +70,7 @@ def save_generator(
 ) -> None:
     """Write a generator's weights and configuration as one safetensors file; `meta` (JSON values) goes along.
 
-    `base`, `basicvsr-bi` or `basicvsr-bd`: write 8-bit differences from these weights instead; `zero`: the weights
+    `base`, published or shipped weights: write 8-bit differences from these instead; `zero`: the weights
     themselves in 8 bits (`models.quantised`).
     """
     state = {name: tensor.to(dtype) if dtype else tensor for name, tensor in generator.state_dict().items()}
@@ -121,10 +121,12 @@ def shipped_weights() -> list[str]:
 
 
 def _base_state(base: str, generator: nn.Module) -> dict[str, Tensor]:
-    """Return what 8-bit differences are from: published weights, or nothing."""
+    """Return what 8-bit differences are from: published or shipped weights, or nothing."""
     if base == ZERO:
         return {name: torch.zeros_like(tensor) for name, tensor in generator.state_dict().items()}
-    return load_basicvsr(base).state_dict()
+    if base not in (*PUBLISHED, *shipped_weights()):
+        raise InputError(f"base {base!r} is unknown: choose from {', '.join([*PUBLISHED, *shipped_weights(), ZERO])}")
+    return load_generator(base)[0].state_dict()
 
 
 def _empty_generator(state: dict[str, Tensor], meta: dict, path: Path) -> nn.Module:

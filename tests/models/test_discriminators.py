@@ -152,7 +152,7 @@ def test_several_passes_before_one_backward():
         real, fake = network(frame, neighbours, flows), network(frame.flip(3), neighbours, flows)
         flow_real, flow_fake = network(None, neighbours, flows), network(None, neighbours, -flows)
         (
-            losses.frame_discrimination_loss(real, fake) + losses.flow_discrimination_loss(flow_real, flow_fake)
+            losses.bce_discriminator_loss(real, fake) + losses.bce_discriminator_loss(flow_real, flow_fake)
         ).backward()
 
 

@@ -22,7 +22,7 @@ from stvsr.models.discriminators import SingleFrameDiscriminator
 from stvsr.models.generators import load_generator
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.runs.files import load_tensors, read_log
-from stvsr.training import adversarial, batches, distributed, finetuning
+from stvsr.training import adversarial, batches, distributed, finetuning, session
 from stvsr.training.adversarial import (
     AdversarialState,
     discriminator_inputs,
@@ -285,6 +285,72 @@ def test_ping_pong_reads_the_windows_backwards(data):
         expected = network(window[:, 2], window[:, [4, 3, 1, 0]], flows[:, k].flip(1))
         assert torch.allclose(backwards[:, k], expected, atol=1e-5)
     assert not torch.allclose(forwards, backwards, atol=1e-4)
+
+
+# ---- the study of time: what each discriminator sees, and its twin
+
+
+def test_a_blind_discriminator_sees_no_change_from_frame_to_frame(data):
+    state, batch = play(configure(data, "blind-0.032"))
+    (output,) = outputs_of(state, batch)
+    frames, warped, conditions = discriminator_inputs(output, batch, state.arm)
+    count = output.shape[0] * output.shape[1]
+    assert frames.shape == (count, 3, *output.shape[2:]) and conditions.shape == frames.shape
+    assert torch.equal(frames[:, 0], output.flatten(0, 1))
+    assert torch.equal(frames[:, :1].expand_as(frames), frames) and torch.equal(warped, frames)
+    assert (state.networks.discriminator.read(frames, warped, conditions)[:, 9:18] == 0).all(), "no motion is left"
+
+
+def test_the_score_of_a_blind_discriminator_does_not_depend_on_the_order_of_frames(data):
+    state, batch = play(configure(data, "blind-0.032"))
+    truth = batch["truth"]
+    mean = [
+        state.networks.discriminator(
+            *discriminator_inputs(frames, {**batch, "conditions": conditions}, state.arm)
+        ).mean()
+        for frames, conditions in (
+            (truth, batch["conditions"]),
+            (truth[:, [2, 0, 1]], batch["conditions"][:, [2, 0, 1]]),
+        )
+    ]
+    assert torch.allclose(*mean, atol=1e-5)
+
+
+def test_shuffled_triplets_are_true_frames_in_a_wrong_order_with_their_own_lr_frames(data):
+    state, batch = play(configure(data, "shuffled-0.032"))
+    frames, warped, conditions = adversarial.shuffled_inputs(batch, state.arm, noise())
+    for sample in range(len(frames)):
+        order = [next(k for k in range(3) if torch.equal(frame, batch["truth"][sample, k])) for frame in frames[sample]]
+        assert tuple(order) in adversarial.WRONG_ORDERS
+        assert torch.equal(conditions[sample], batch["conditions"][sample, order])
+    right = discriminator_inputs(batch["truth"], batch, state.arm)[1]
+    still = (right - batch["truth"][:, 1:2]).abs().mean()
+    assert (warped - frames[:, 1:2]).abs().mean() > 2 * still, "the wrong order moves incoherently"
+
+
+def test_a_shuffled_arm_logs_the_score_of_the_wrong_order(data):
+    state, batch = play(configure(data, "shuffled-0.032"))
+    terms = discriminator_step(state, outputs_of(state, batch), batch, noise())
+    assert 0 < terms["score_shuffled"] < 1
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_D if ARMS[name].kind != "ladder"])
+def test_the_twin_has_the_same_losses_and_targets_and_no_discriminator(name):
+    arm, twin = ARMS[name], ARMS[ARMS[name].twin]
+    shared = ("pixel", "pixel_loss", "perceptual", "perceptual_loss", "vgg_layer", "vgg_input", "temporal_perceptual")
+    shared += ("total_variation", "four_states", "generator", "targets")
+    assert {field: getattr(twin, field) for field in shared} == {field: getattr(arm, field) for field in shared}
+    assert twin.discriminator == "none" and twin.adversarial == 0
+
+
+def test_the_2019_code_gives_exactly_its_twins_weights(data, tmp_path):
+    """No adversarial gradient reaches G: training with the discriminator changes nothing at all."""
+    weights = []
+    for name in ("original-faithful", "original-twin"):
+        finetune(configure(data, name, steps=3), tmp_path / name)
+        weights.append(load_tensors(tmp_path / name / "generator.safetensors")[0])
+    assert weights[0].keys() == weights[1].keys()
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
 
 
 # ---- the faults of 2019, one by one
