@@ -39,6 +39,7 @@ class AdversarialState:
     ddp_discriminator: `networks.discriminator`, averaging gradients over processes; None for an arm without.
     clip, discriminator_clip: norms at which gradients of G and of D are clipped, 0 for no limit.
     flow_shrink: frames are divided by this before the flow network.
+    processes: over which the batch is shared.
     """
 
     arm: Arm
@@ -49,6 +50,7 @@ class AdversarialState:
     clip: float = 0.0
     discriminator_clip: float = 0.0
     flow_shrink: int = 1
+    processes: int = 1
 
     @property
     def labels(self) -> losses.Labels:
@@ -214,7 +216,8 @@ def generator_step(
         ]
         gradients_at_output = [total + own for total, own in zip(gradients_at_output, at_output, strict=True)]
         accumulate(flow_parameters, gradients[len(generated) :])
-        logged |= {name: term.value.detach(), f"gradient_{name}": norm(at_output)}
+        # a loss is the mean over this process's share: the root makes the norm that of the whole batch, on average
+        logged |= {name: term.value.detach(), f"gradient_{name}": norm(at_output) / state.processes**0.5}
 
     torch.autograd.backward(outputs, gradients_at_output)
     logged["gradient_generator"] = clip_and_step(optimizers["generator"], state.clip)

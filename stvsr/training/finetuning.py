@@ -111,6 +111,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
         clip=optim.clip_gradient,
         discriminator_clip=config.discriminator_clip,
         flow_shrink=config.flow_shrink,
+        processes=rank.world,
     )
     gap = ScoreGap(config, rank)
     sample = sample_config(networks.generator, config.data, targets=3)
@@ -129,7 +130,8 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
 
     with session:
         for step, batch in session.batches():
-            noise = torch.Generator().manual_seed(optim.seed * 1_000_003 + step)  # of labels: the same after a resume
+            # of labels: the same after a resume, another one in each process
+            noise = torch.Generator().manual_seed(optim.seed * 1_000_003 + step + rank.index * 2**40)
             fade = min(1.0, (step + 1) / config.fade) if config.fade else 1.0
             batch = prepare(batch, arm)
             outputs = forward_generator(generator, batch, arm, precision)

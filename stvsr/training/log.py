@@ -82,6 +82,6 @@ def validation_log(log: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 def saved_crops(folder: Path, most: int = 4) -> dict[str, np.ndarray]:
     """Return the sample crops that a fine-tuning saved, uint8 (H, W, 3) by step; evenly spaced when there are many."""
-    files = image_files(Path(folder))
-    chosen = sorted({round(i * (len(files) - 1) / max(most - 1, 1)) for i in range(most)})
+    files = image_files(Path(folder)) if Path(folder).is_dir() else []  # none are saved with crops_every = 0
+    chosen = sorted({round(i * (len(files) - 1) / max(most - 1, 1)) for i in range(most)}) if files else []
     return {f"step {int(files[i].stem.rpartition('-')[2])}": read_image(files[i]) for i in chosen}

@@ -221,6 +221,18 @@ def test_g_gets_the_gradient_of_the_weighted_sum(data, name):
         assert torch.allclose(mine, expected, rtol=1e-3, atol=1e-6)
 
 
+def test_logged_gradients_are_those_of_the_whole_batch(data):
+    """With four processes each sees a quarter of the batch, whose mean has twice the gradient at its frames."""
+    logged = []
+    for processes in (1, 4):
+        state, batch = play(configure(data, "recurrent-d"))
+        state = dataclasses.replace(state, processes=processes)
+        logged.append(generator_step(state, outputs_of(state, batch), batch, noise()))
+    for name in ("gradient_pixel", "gradient_perceptual", "gradient_adversarial"):
+        assert logged[0][name].item() == pytest.approx(2 * logged[1][name].item(), rel=1e-5)
+    assert logged[0]["gradient_generator"].item() == pytest.approx(logged[1]["gradient_generator"].item(), rel=1e-5)
+
+
 def test_the_adversarial_weight_is_faded_in(data):
     config = configure(data, "recurrent-d")
     pulls = []

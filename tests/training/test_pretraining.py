@@ -530,6 +530,10 @@ def test_data_json_names_every_clip_once_with_its_hash(data, tmp_path):
     assert [entry["sha256"] for entry in entries] == [clip.fingerprint() for clip in load_clips(str(data))]
 
 
+def test_a_training_without_crops_has_none_to_show(tmp_path):
+    assert training_log.saved_crops(tmp_path / "crops") == {}
+
+
 def test_a_validation_log_becomes_two_curves():
     log = pd.DataFrame(
         [{"step": 1, "pixel": 1.0}, {"step": 2, "pixel": 1.0, "validation_psnr": 30.0, "validation_psnr_bicubic": 29.0}]
