@@ -1,20 +1,32 @@
-# Everything runs inside .venv, which is made once and re-made only when a pin changes.
+# Everything runs inside .venv, which is created once and updated only when a pin changes.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test lab picture pins clean help
+.PHONY: reproduce test check lint format lab picture pins clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
 
-reproduce: $(VENV)/.installed ## install what is missing, run the quick study, say where the report is
+reproduce: $(VENV)/.installed ## install what is missing, run the quick study, print the path of its report
 	$(BIN)/stvsr reproduce quick
 
-test: $(VENV)/.installed ## code, notebooks (executed small), docs and links
-	$(BIN)/ruff check .
-	$(BIN)/nbstripout --verify notebooks/*.ipynb
+test: lint ## all checks and all tests: code, notebooks (executed small), docs and links
 	$(BIN)/python -m pytest
+
+check: lint ## the same without the slow tests, under a minute
+	$(BIN)/python -m pytest -m "not slow" -n 2
+
+lint: $(VENV)/.installed ## style, format, types, import layers, notebooks without outputs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/nbstripout --verify notebooks/*.ipynb
+
+format: $(VENV)/.installed ## rewrite the code in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
@@ -23,8 +35,8 @@ picture: $(VENV)/.installed ## the README's picture and numbers, from the quick 
 	$(BIN)/python .ci/screenshot.py reports/quick/report.html reports/quick.png
 	$(BIN)/python .ci/readme_numbers.py reports/quick README.md
 
-pins: ## resolve requirements.txt anew from pyproject.toml (needs uv) and environment.yml with it
-	uv pip compile pyproject.toml --extra test --extra cluster --universal --python-version 3.11 --generate-hashes \
+pins: ## resolve requirements.txt and environment.yml again from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --extra test --extra dev --extra cluster --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --quiet --output-file requirements.txt
 	$(BIN)/python tests/helpers/environment.py > environment.yml
 

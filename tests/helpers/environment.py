@@ -22,16 +22,16 @@ dependencies:
 
 def pinned(requirements: str) -> dict[str, str]:
     """Return name -> version of requirements.txt for Python 3.11 (later Pythons have lines of their own)."""
-    versions = {}
-    for name, version, marker in re.findall(r"^([a-z0-9-]+)==(\S+)(?: ; ([^\\\n]+))?", requirements, re.MULTILINE):
-        if ">= '3.12'" not in marker and "== '3.12.*'" not in marker:
-            versions[name] = version
-    return versions
+    pins = re.findall(r"^([a-z0-9-]+)==(\S+)(?: ; ([^\\\n]+))?", requirements, re.MULTILINE)
+    return {
+        name: version for name, version, marker in pins if ">= '3.12'" not in marker and "== '3.12.*'" not in marker
+    }
 
 
 def direct(project: dict) -> list[str]:
-    """Return the names of the dependencies that pyproject.toml lists, those of the tests included."""
-    lines = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["test"]
+    """Return the names of the dependencies that pyproject.toml lists, those of tests and development included."""
+    extras = project["project"]["optional-dependencies"]
+    lines = project["project"]["dependencies"] + extras["test"] + extras["dev"]
     return [re.match(r"[A-Za-z0-9-]+", line).group().lower() for line in lines]
 
 
