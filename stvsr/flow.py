@@ -1,6 +1,6 @@
 """Optical flow estimators by name.
 
-Flow is (B, 2, H, W) in pixels, (dx, dy): the point x of the first frame is found at x + flow(x) in the second.
+Flow is (B, 2, H, W) in pixels, (dx, dy): point x of the first frame appears at x + flow(x) in the second.
 """
 
 import functools
@@ -13,7 +13,7 @@ from skimage.registration import optical_flow_tvl1
 from torch import Tensor
 
 from stvsr.degradation import to_float
-from stvsr.errors import InputError
+from stvsr.errors import unknown
 from stvsr.models.spynet import SPyNet, load_spynet
 
 Estimator = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -29,7 +29,7 @@ def estimator(name: str) -> Estimator:
         InputError: the name is unknown.
     """
     if name not in ESTIMATORS:
-        raise InputError(f"flow estimator {name!r} is unknown: choose from {', '.join(ESTIMATORS)}")
+        raise unknown("flow estimator", name, ESTIMATORS)
     return ESTIMATORS[name]
 
 
@@ -44,24 +44,22 @@ def _grey(frame: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
 
 
-DIS_SMALLEST = 16  # the patch pyramid of DIS fails on frames smaller than about two patches
+DIS_SMALLEST = 16  # pixels; DIS fails on frames smaller than about two of its 8x8 patches
 
 
 def _dis(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     height, width = first.shape[:2]
-    bottom, right = max(0, DIS_SMALLEST - height), max(0, DIS_SMALLEST - width)
-    pad = functools.partial(
-        cv2.copyMakeBorder, top=0, bottom=bottom, left=0, right=right, borderType=cv2.BORDER_REPLICATE
-    )
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(
-        pad(_grey(first)), pad(_grey(second)), None
-    )
+    missing = (0, max(0, DIS_SMALLEST - height)), (0, max(0, DIS_SMALLEST - width))
+    one, other = (np.pad(_grey(frame), missing, mode="edge") for frame in (first, second))
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow = dis.calc(one, other, None)  # type: ignore[call-overload]  # OpenCV's stubs omit None: no initial flow
     return np.ascontiguousarray(flow[:height, :width].transpose(2, 0, 1))
 
 
 def _farneback(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    # pyramid scale, levels, window, iterations, neighbourhood, its sigma, flags: TecoGAN's tOF
-    flow = cv2.calcOpticalFlowFarneback(_grey(first), _grey(second), None, 0.5, 3, 15, 3, 5, 1.2, 0)
+    # after the output: pyramid scale, levels, window, iterations, neighbourhood, its sigma, flags, as in TecoGAN's tOF
+    output = np.empty((*first.shape[:2], 2), np.float32)
+    flow = cv2.calcOpticalFlowFarneback(_grey(first), _grey(second), output, 0.5, 3, 15, 3, 5, 1.2, 0)
     return np.ascontiguousarray(flow.transpose(2, 0, 1))
 
 

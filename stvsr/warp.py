@@ -1,4 +1,4 @@
-"""Backward warping, occlusion and what lies inside the image. Flow is (B, 2, H, W) in pixels, (dx, dy)."""
+"""Backward warping, occlusion, and which points stay inside the image. Flow is (B, 2, H, W) in pixels, (dx, dy)."""
 
 import torch
 from torch import Tensor
@@ -8,8 +8,8 @@ from torch.nn import functional as F
 def warp(image: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
     """Sample `image` (B, C, H, W) at x + flow(x), bilinearly; `flow` (B, 2, H, W) in pixels.
 
-    With the flow from t to k this brings frame k onto frame t. `padding` says what lies outside the image: "border"
-    repeats its edge, "zeros" is black.
+    With the flow from t to k this aligns frame k with frame t. Points outside the image take the colour of its edge
+    (`padding="border"`) or are black (`"zeros"`).
     """
     height, width = image.shape[-2:]
     y = torch.arange(height, device=flow.device, dtype=flow.dtype).view(-1, 1)
@@ -21,7 +21,7 @@ def warp(image: Tensor, flow: Tensor, *, padding: str = "border") -> Tensor:
 
 
 def occlusion(forward: Tensor, backward: Tensor) -> Tensor:
-    """Return where the second frame of a pair is visible in the first and off motion boundaries: (B, 1, H, W) bool.
+    """Return where the second frame is visible in the first and not at a motion boundary: (B, 1, H, W) bool.
 
     `forward` and `backward` are (B, 2, H, W) flows of the pair, pixels. Both tests are those of Ruder et al. 2016
     (Artistic style transfer for videos, section 5), on the grid of the second frame:
@@ -37,7 +37,7 @@ def occlusion(forward: Tensor, backward: Tensor) -> Tensor:
     return ~(occluded | boundary)
 
 
-def inside(displacement: torch.Tensor) -> torch.Tensor:
+def inside(displacement: Tensor) -> Tensor:
     """Return where x + flow(x) lies within the image: (B, 2, H, W) pixels -> (B, 1, H, W) bool."""
     height, width = displacement.shape[-2:]
     x = torch.arange(width) + displacement[:, :1]

@@ -33,9 +33,8 @@ def test_every_asset_is_there_with_its_hash_and_its_package_is_pinned(name):
     assert hashlib.sha256(path.read_bytes()).hexdigest() == asset.sha256
     assert asset.licence and asset.description
     lines = (ROOT / "assets.txt").read_text()
-    assert re.search(
-        rf"^{re.escape(asset.package)}=={re.escape(asset.version)}\b.*?--hash=sha256:[0-9a-f]{{64}}", lines, re.M | re.S
-    )
+    pin = rf"^{re.escape(asset.package)}=={re.escape(asset.version)}\b.*?--hash=sha256:[0-9a-f]{{64}}"
+    assert re.search(pin, lines, re.MULTILINE | re.DOTALL)
 
 
 def test_digest_is_sha256_of_the_content(tmp_path):

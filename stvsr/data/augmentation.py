@@ -1,7 +1,7 @@
-"""One draw per septuplet: where it is cut from the clip, which of the 8 dihedral states, which direction of time.
+"""Augmentation: one random crop, dihedral state and direction of time per septuplet.
 
-Every frame of the septuplet gets the same draw; flow is estimated afterwards. The 2019 code drew flip, mirror and a
-rotation by 180 degrees, which reach 4 of the 8 states, and never reversed time.
+Every frame of a septuplet gets the same draw; flow is estimated afterwards. The 2019 code drew flip, mirror and a
+rotation by 180 degrees, which reach 4 of the 8 dihedral states, and never reversed time.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,11 @@ MARGIN = 4  # LR pixels around a patch, so that its degradation equals that of t
 
 @dataclass(frozen=True, kw_only=True)
 class Draw:
-    """start: first frame. top, left: LR pixels. transpose, flip_rows, flip_columns: dihedral state. reverse: of time."""
+    """One augmentation.
+
+    start: first frame. top, left: corner of the patch, LR pixels. transpose, flip_rows, flip_columns: dihedral state.
+    reverse: play the frames backwards.
+    """
 
     start: int
     top: int
@@ -33,15 +37,15 @@ def draw(
     augment: bool = True,
     four_states: bool = False,
 ) -> Draw:
-    """Draw one augmentation. A clip shorter than the sample is centred on it and mirrored at both ends.
+    """Draw one augmentation; a clip shorter than the sample is centred in it and mirrored at both ends.
 
     Args:
-        rng: source of the draw.
+        rng: random number generator.
         shape: of the clip: frames, then LR height and width in pixels.
         length: frames per sample.
         patch: side of the LR patch, pixels.
-        augment: draw a dihedral state and a direction of time; without, the patch stays as it is.
-        four_states: only the four states of the 2019 code, and never reversed time.
+        augment: draw a dihedral state and a direction of time; otherwise only crop.
+        four_states: draw only the four states of the 2019 code, without reversing time.
     """
     frames, height, width = shape
     spare = frames - length
@@ -63,9 +67,9 @@ def draw(
 
 
 def apply(drawn: Draw, frames: np.ndarray, *, patch: int, scale: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
-    """Cut the patch with a margin out of 8-bit frames (T, H, W, 3) and bring it into the drawn state.
+    """Crop the patch with a margin from 8-bit frames (T, H, W, 3) and apply the dihedral state and direction of time.
 
-    The margin lets a patch be degraded as the whole frame would be; at the frame's border there is none to have.
+    With the margin, degrading the patch gives the same pixels as degrading the whole frame. It ends at the frame's border.
 
     Args:
         drawn: from `draw`.

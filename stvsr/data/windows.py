@@ -1,4 +1,4 @@
-"""Windows of frames around a target, mirrored at a shot's ends, and overlapping windows of a stream."""
+"""Windows of frames around a target, mirrored at a shot's ends, and overlapping windows of a stream of frames."""
 
 import itertools
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def reflect(index: int, length: int) -> int:
-    """Return the frame that stands for `index` beyond a clip's ends: mirrored, the end frame not repeated."""
+    """Return the frame that replaces `index` beyond a clip's ends: mirrored, without repeating the end frame."""
     period = max(2 * (length - 1), 1)
     index = abs(index) % period
     return period - index if index >= length else index
@@ -20,16 +20,18 @@ def window_indices(centre: int, num_frames: int, length: int) -> list[int]:
 
 
 def centred(shot: Iterator[np.ndarray], num_frames: int) -> Iterator[tuple[list[np.ndarray], list[int]]]:
-    """Yield every frame's window of `num_frames` and the frames' indices in the shot, holding one window at a time."""
+    """Yield the window of `num_frames` around every frame, and its frames' indices in the shot; holds one window."""
     reach = num_frames // 2
-    source, held, length = enumerate(shot), {}, None
+    source = enumerate(shot)
+    held: dict[int, np.ndarray] = {}
+    length: int | None = None  # known when the stream ends
     for centre in itertools.count():
         while length is None and centre + reach not in held:
-            index, frame = next(source, (max(held, default=-1) + 1, None))
-            if frame is None:
-                length = index
+            following = next(source, None)
+            if following is None:
+                length = max(held, default=-1) + 1
             else:
-                held[index] = frame
+                held[following[0]] = following[1]
         if centre == length:
             return
         indices = window_indices(centre, num_frames, length or centre + reach + 1)
@@ -38,7 +40,7 @@ def centred(shot: Iterator[np.ndarray], num_frames: int) -> Iterator[tuple[list[
 
 
 def overlapping(shot: Iterator[np.ndarray], window: int, overlap: int) -> Iterator[tuple[list[np.ndarray], bool]]:
-    """Yield windows of frames, each beginning with the last `overlap` frames of the one before, and whether more follow."""
+    """Yield windows of frames and whether more follow; each begins with the last `overlap` frames of the previous."""
     frames = list(itertools.islice(shot, window))
     while frames:
         following = list(itertools.islice(shot, window - overlap))

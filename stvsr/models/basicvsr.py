@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stvsr.assets import locate
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.models.spynet import SPyNet
 from stvsr.warp import warp
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from stvsr import assets
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.models.state_dicts import read_state
 
 CHANNELS = (64, 128, 256, 512, 512)
@@ -23,7 +23,7 @@ def layer_names(network: str) -> list[str]:
         InputError: `network` is neither vgg16 nor vgg19.
     """
     if network not in CONVOLUTIONS:
-        raise InputError(f"network {network!r} is unknown: choose from {', '.join(CONVOLUTIONS)}")
+        raise unknown("VGG network", network, CONVOLUTIONS)
     names = []
     for block, count in enumerate(CONVOLUTIONS[network], start=1):
         for index in range(1, count + 1):
@@ -48,7 +48,7 @@ class VGGFeatures(nn.Module):
         super().__init__()
         names = layer_names(network)
         if layer not in names:
-            raise InputError(f"{network} has no layer {layer!r}: choose from {', '.join(names)}")
+            raise unknown(f"{network} layer", layer, names)
         self.layers = nn.Sequential()
         inputs = 3
         for name in names[: names.index(layer) + 1]:

@@ -17,7 +17,7 @@ PACKAGES = (
 
 
 def environment() -> dict:
-    """Return what a manifest says of software and hardware: git, Python, packages, processor, memory, GPU."""
+    """Return the software and hardware for a manifest: git, Python, packages, processor, memory, GPU."""
     return {
         "git": git_state(),
         "python": platform.python_version(),
@@ -41,12 +41,15 @@ def git_state() -> dict:
     """Return the commit of the source tree and whether it has uncommitted changes; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     try:
-        run = [subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-               for words in (["rev-parse", "HEAD"], ["status", "--porcelain"], ["rev-parse", "--show-toplevel"])]  # fmt: skip
+        commit, changes, top = (
+            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain"], ["rev-parse", "--show-toplevel"])
+        )
     except (OSError, subprocess.CalledProcessError):
         return {"commit": None, "dirty": None}
-    inside = Path(run[2]).resolve() == root  # not the repository of somebody who installed the package below theirs
-    return {"commit": run[0] if inside else None, "dirty": bool(run[1]) if inside else None}
+    if Path(top).resolve() != root:  # the package was installed inside another repository
+        return {"commit": None, "dirty": None}
+    return {"commit": commit, "dirty": bool(changes)}
 
 
 def _versions() -> Iterator[tuple[str, str]]:
