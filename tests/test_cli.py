@@ -99,7 +99,7 @@ def test_assets_lists_every_asset_with_its_licence_and_place(capsys):
         assert str(assets.locate(name)) in said
 
 
-def test_a_missing_asset_is_said_and_gives_status_2(capsys, monkeypatch):
+def test_a_missing_asset_is_reported_with_status_2(capsys, monkeypatch):
     def absent(name):
         raise assets.metadata.PackageNotFoundError(name)
 
@@ -112,7 +112,7 @@ def test_a_missing_asset_is_said_and_gives_status_2(capsys, monkeypatch):
 # ---- reproduce
 
 
-def test_reproduce_hands_its_options_on(monkeypatch, tmp_path):
+def test_reproduce_passes_its_options_on(monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(pipeline, "reproduce", lambda *given, **named: asked.append((given, named)) or 75)
     options = [
@@ -165,7 +165,7 @@ def test_a_dry_run_of_a_study_writes_nothing(tmp_path, capsys):
 # ---- the command itself
 
 
-def test_no_traceback_for_what_the_system_refuses(clip, tmp_path, capsys, monkeypatch):
+def test_errors_of_the_system_print_no_traceback(clip, tmp_path, capsys, monkeypatch):
     def full(*given):
         raise OSError(28, "No space left on device")
 
@@ -173,7 +173,7 @@ def test_no_traceback_for_what_the_system_refuses(clip, tmp_path, capsys, monkey
     refused(capsys, "No space left on device", "degrade", clip, tmp_path / "out")
 
 
-def test_ctrl_c_is_no_traceback(clip, tmp_path, capsys, monkeypatch):
+def test_ctrl_c_prints_no_traceback(clip, tmp_path, capsys, monkeypatch):
     def interrupted(*given):
         raise KeyboardInterrupt
 
@@ -182,7 +182,7 @@ def test_ctrl_c_is_no_traceback(clip, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == "stvsr: interrupted\n"
 
 
-def test_a_bug_is_not_hidden_as_a_mistake_of_the_reader(clip, tmp_path, monkeypatch):
+def test_a_bug_is_not_reported_as_invalid_input(clip, tmp_path, monkeypatch):
     monkeypatch.setattr("stvsr.video.writer.write_frames", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("degrade", clip, tmp_path / "out")
@@ -199,7 +199,7 @@ def test_help_and_version_answer_without_loading_pytorch():
     assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, __version__, "")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_a_closed_pipe_is_not_an_error():
     command = [sys.executable, "-c", CODE, "assets"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
         child.stdout.close()  # as `head` does

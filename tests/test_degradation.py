@@ -100,7 +100,7 @@ def test_resize_to_the_same_size_changes_nothing():
 
 
 @pytest.mark.parametrize("mode", ["bi", "bd"])
-def test_a_size_that_is_no_multiple_is_refused_by_name(mode):
+def test_a_size_that_is_not_a_multiple_is_refused(mode):
     frames = np.zeros((1, 10, 16, 3), np.uint8)
     with pytest.raises(InputError, match=r"16x10.*multiples of 4"):
         degrade(frames, mode, 4)

@@ -33,7 +33,7 @@ def test_estimators_find_a_shift_with_its_sign_and_axes(name):
 
 @pytest.mark.parametrize("name", ["dis", "farneback", "tvl1"])
 @pytest.mark.parametrize("size", [(8, 8), (12, 40)])
-def test_small_patches_have_a_flow_too(name, size):
+def test_frames_smaller_than_the_patches_of_dis_have_a_flow(name, size):
     frames = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     flow = estimator(name)(*frames)
     assert flow.shape == (2, *size)

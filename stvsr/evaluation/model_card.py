@@ -1,18 +1,19 @@
-"""Weights that come with the package: few bits, and a model card with scores that anybody can reproduce.
+"""Export trained weights into the package in 8 or 16 bits, with a model card whose scores can be reproduced.
 
-`python -m stvsr.shipping CHECKPOINT NAME --recipe TEXT --data TEXT` measures a generator and puts it into
+`python -m stvsr.evaluation.model_card CHECKPOINT NAME --recipe TEXT --data TEXT` scores a generator and writes it to
 `stvsr/weights/`.
 """
 
 import argparse
+import dataclasses
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from stvsr.errors import InputError
 from stvsr.evaluation.held_out import EvaluationConfig, prepare_clips, score, summarise, table_of, upscale_clips
@@ -21,25 +22,35 @@ from stvsr.models.generators import WEIGHTS, load_generator, save_generator, shi
 from stvsr.models.quantised import ZERO
 from stvsr.runs.files import write_json, write_text
 from stvsr.runs.hashes import digest
-from stvsr.training.optimisation import update_average
 
 LICENCE = "Apache-2.0"
 PROTOCOLS = ("literature-y", "tecogan")
-SAMPLES = {  # never trained on, and everybody has them: `tests/evaluation/test_model_card.py` measures them again
-    "what": "the first 9 frames of the held-out sample clips bikes-02 and bikes-03",
-    "data": "samples", "split": "test", "clips": ["bikes-02", "bikes-03"], "frames": 9,
-}  # fmt: skip
 
 
-BRIEF = SAMPLES | {
-    "what": "the first 7 frames of the held-out sample clip bikes-02",
-    "clips": ["bikes-02"],
-    "frames": 7,
-}
+@dataclass(frozen=True, kw_only=True)
+class ScoredClips:
+    """Clips that a card's scores are measured on; `what` describes them, the rest is as in `EvaluationConfig`."""
+
+    what: str
+    data: str = "samples"
+    split: str = "test"
+    clips: tuple[str, ...] = ()
+    frames: int = 0
+
+
+# held out from every training and available to everyone: tests/evaluation/test_model_card.py measures them again
+SAMPLE_CLIPS = ScoredClips(
+    what="the first 9 frames of the held-out sample clips bikes-02 and bikes-03",
+    clips=("bikes-02", "bikes-03"),
+    frames=9,
+)
+BRIEF_SAMPLE_CLIPS = ScoredClips(
+    what="the first 7 frames of the held-out sample clip bikes-02", clips=("bikes-02",), frames=7
+)
 
 
 def measure(methods: Sequence[str], data: str, split: str, clips: Sequence[str] = (), frames: int = 0) -> dict:
-    """Return the scores of bicubic and of generators, by the names that load them: protocol -> method -> metric -> mean."""
+    """Return the scores of bicubic and of the generators that `methods` names: protocol -> method -> metric -> mean."""
     config = EvaluationConfig(
         generators=tuple(methods), data=(data,), split=split, clips=tuple(clips), frames=frames, protocols=PROTOCOLS
     )
@@ -53,21 +64,7 @@ def measure(methods: Sequence[str], data: str, split: str, clips: Sequence[str] 
     }
 
 
-def blend(generator: nn.Module, start: nn.Module, share: float) -> None:
-    """Move every weight of a fine-tuned generator back towards its start, of which 1 - `share` remains.
-
-    Network interpolation (Wang et al., ESRGAN, 2018): it takes away more of the artefacts than of the detail that
-    adversarial training brought.
-    """
-    tuned, before = (
-        {name: value.shape for name, value in network.named_parameters()} for network in (generator, start)
-    )
-    if tuned != before:
-        raise InputError("the start and the generator differ in their weights: blend networks of one kind and size")
-    update_average(generator, start, share)
-
-
-def ship(
+def export_weights(
     checkpoint: str,
     name: str,
     *,
@@ -75,21 +72,24 @@ def ship(
     data: str,
     base: str = "",
     start: str = "",
-    share: float = 1.0,
     brief: bool = False,
-    also: dict[str, Path] | None = None,
+    also: Mapping[str, Path] | None = None,
 ) -> Path:
     """Write NAME.safetensors, NAME.json (scores, hash) and NAME.md (the model card) into the package.
 
     Args:
-        checkpoint: what `load_generator` takes. recipe, data: for the card. base: published weights from which 8-bit
-            differences are written, or `zero`; without, weights are written in 16 bits. start: shipped or published
-            weights that the training began with, if not those that the checkpoint names. share: below 1, blend with the
-            start. brief: score fewer sample frames. also: further clips to score, what they are -> their folder.
+        checkpoint: what `load_generator` accepts.
+        name: under which the weights are shipped.
+        recipe: how they were trained, for the card.
+        data: what they were trained on, for the card.
+        base: published weights, to write 8-bit differences from them; `zero`, to write the weights themselves in 8
+            bits; by default they are written in 16 bits.
+        start: shipped or published weights that the training began with, if not those that the checkpoint names.
+        brief: score fewer sample frames.
+        also: further clips to score: their description -> their folder.
 
     Raises:
-        InputError: the checkpoint is none, has no known start to blend with, or clips cannot be read or are too short;
-            nothing has been written then.
+        InputError: the checkpoint cannot be read, or clips cannot be read or are too short; nothing is written then.
     """
     generator, meta = load_generator(checkpoint)
     path = WEIGHTS / f"{name}.safetensors"
@@ -103,27 +103,26 @@ def ship(
     start = start or meta.get("start", "")
     if start in (*shipped_weights(), *PUBLISHED):
         described["start"] = start
-    if share != 1:
-        if not (0 < share < 1 and start):
-            raise InputError(
-                f"share is {share} and the start {start!r}: blending needs a share in (0, 1] and a known start"
-            )
-        blend(generator, load_generator(start)[0], share)
-        described["share"] = share
-    with tempfile.TemporaryDirectory() as room:
-        made = Path(room) / path.name
-        save_generator(made, generator, dtype=None if base else torch.float16, base=base, **described)
-        methods = [described["start"], str(made)] if "start" in described else [str(made)]
-        samples = BRIEF if brief else SAMPLES
-        scores = [
-            samples
-            | {"scores": measure(methods, samples["data"], samples["split"], samples["clips"], samples["frames"])}
-        ]
-        for what, folder in (also or {}).items():
-            scores.append({"what": what, "data": "", "scores": measure(methods, str(folder), "all")})
-        shutil.copyfile(made, path)
-    card = {"name": name, "sha256": digest(path), "parameters": sum(parameter.numel() for parameter in generator.parameters()),
-            "config": meta.get("config", {}), "base": base, **described, "degradation": "bi", "scores": scores}  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / path.name
+        save_generator(written, generator, dtype=None if base else torch.float16, base=base, **described)
+        methods = [described["start"], str(written)] if "start" in described else [str(written)]
+        samples = BRIEF_SAMPLE_CLIPS if brief else SAMPLE_CLIPS
+        found = measure(methods, samples.data, samples.split, samples.clips, samples.frames)
+        scores: list[dict] = [dataclasses.asdict(samples) | {"scores": found}]
+        for what, clips in (also or {}).items():
+            scores.append({"what": what, "data": "", "scores": measure(methods, str(clips), "all")})
+        shutil.copyfile(written, path)
+    card = {
+        "name": name,
+        "sha256": digest(path),
+        "parameters": sum(parameter.numel() for parameter in generator.parameters()),
+        "config": meta.get("config", {}),
+        "base": base,
+        **described,
+        "degradation": "bi",
+        "scores": scores,
+    }
     write_json(path.with_suffix(".json"), card)
     write_text(path.with_suffix(".md"), render_card(card))
     return path
@@ -133,64 +132,64 @@ def render_card(card: dict) -> str:
     """Return the model card as Markdown."""
     config = ", ".join(f"{key} {value}" for key, value in card["config"].items())
     lines = [f"# {card['name']}", "", f"- **Network**: {card['parameters']:,} parameters, {config or 'as published'}"]
-    lines += [f"- **Start**: `{card['start']}`"] if card.get("start") else []
-    lines += (
-        [f"- **Blend**: {card['share']:g} of the fine-tuned weights, the rest of the start"] if "share" in card else []
-    )
+    if card.get("start"):
+        lines.append(f"- **Start**: `{card['start']}`")
     lines += [f"- **Recipe**: {card['recipe']}", f"- **Data**: {card['data']}"]
-    if card["base"]:
-        lines += [
-            "- **File**: weights in 8 bits"
-            if card["base"] == ZERO
-            else f"- **File**: 8-bit differences from `{card['base']}`"
-        ]
+    if card["base"] == ZERO:
+        lines.append("- **File**: weights in 8 bits")
+    elif card["base"]:
+        lines.append(f"- **File**: 8-bit differences from `{card['base']}`")
     lines += [f"- **Licence**: {card['licence']}", f"- **SHA-256**: `{card['sha256']}`", ""]
     for measured in card["scores"]:
         lines += [f"Scores on {measured['what']}, degradation BI, x4:", ""]
         for protocol, methods in measured["scores"].items():
-            metrics = list(next(iter(methods.values())))
-            lines += [
-                f"Protocol `{protocol}`",
-                "",
-                f"| method | {' | '.join(metrics)} |",
-                "| --- |" + " ---: |" * len(metrics),
-            ]
-            lines += [
-                f"| {name} | " + " | ".join(f"{found[metric]:.4f}" for metric in metrics) + " |"
-                for name, found in methods.items()
-            ]
-            lines.append("")
+            lines += [f"Protocol `{protocol}`", "", *_score_rows(methods), ""]
     return "\n".join(lines)
 
 
+def _score_rows(methods: dict[str, dict[str, float]]) -> list[str]:
+    metrics = list(next(iter(methods.values())))
+    head = [f"| method | {' | '.join(metrics)} |", "| --- |" + " ---: |" * len(metrics)]
+    return head + [
+        f"| {name} | " + " | ".join(f"{values[metric]:.4f}" for metric in metrics) + " |"
+        for name, values in methods.items()
+    ]
+
+
 def main() -> None:
-    """Command line of this module."""
-    parser = argparse.ArgumentParser(description="put a trained generator into the package, with its model card")
+    """Run the command line of this module."""
+    parser = argparse.ArgumentParser(description="export a trained generator into the package, with its model card")
+    known = shipped_weights()
     parser.add_argument("checkpoint")
     parser.add_argument("name")
     parser.add_argument("--recipe", required=True, help="how it was trained")
-    parser.add_argument("--data", required=True, help="on what")
+    parser.add_argument("--data", required=True, help="what it was trained on")
     parser.add_argument(
         "--base", default="", choices=(*shipped_weights(), *PUBLISHED, ZERO), help="write 8-bit differences from these weights"
     )
     parser.add_argument(
-        "--start", default="", choices=(*shipped_weights(), *PUBLISHED), help="where a training of several steps began"
+        "--start", default="", choices=(*known, *PUBLISHED), help="weights that its first training began with"
     )
     parser.add_argument(
-        "--share", type=float, default=1.0, help="of the fine-tuned weights, the rest being the start's (default: 1)"
-    )
-    parser.add_argument(
-        "--brief", action="store_true", help="score 7 sample frames: for a generator that takes many seconds for each"
+        "--brief", action="store_true", help="score 7 sample frames: for generators that need many seconds each"
     )
     parser.add_argument("--also", action="append", default=[], metavar="WHAT=FOLDER", help="further clips to score")
     parsed = parser.parse_args()
-    given = vars(parsed) | {
-        "also": {what: Path(folder) for what, _, folder in (entry.rpartition("=") for entry in parsed.also)}
-    }
+    also = {what: Path(folder) for what, _, folder in (entry.rpartition("=") for entry in parsed.also)}
     try:
-        print(ship(given.pop("checkpoint"), given.pop("name"), **given))
+        path = export_weights(
+            parsed.checkpoint,
+            parsed.name,
+            recipe=parsed.recipe,
+            data=parsed.data,
+            base=parsed.base,
+            start=parsed.start,
+            brief=parsed.brief,
+            also=also,
+        )
     except InputError as error:
         sys.exit(f"stvsr: {error}")
+    print(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""BasicVSR (Chan et al., CVPR 2021): propagation over the whole clip in both directions, x4.
+"""BasicVSR (Chan et al., CVPR 2021): features propagated over the whole clip in both directions, x4.
 
 Parameter names are those of the published weights (BI and BD, 64 features, 30 blocks per direction).
 """
@@ -21,7 +21,7 @@ PUBLISHED = ("basicvsr-bi", "basicvsr-bd")
 
 @dataclass(frozen=True, kw_only=True)
 class BasicVSRConfig:
-    """Size of the network; the defaults are the published one."""
+    """Size of a BasicVSR; the defaults are the published network."""
 
     features: int = 64
     blocks: int = 30  # residual blocks per direction
@@ -44,7 +44,7 @@ class _ResidualBlock(nn.Module):
 
 
 class _Trunk(nn.Module):
-    """R of equation 2: a convolution of frame and propagated features, then residual blocks."""
+    """R of equation 2: a convolution over the frame and the propagated features, then residual blocks."""
 
     def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class _Trunk(nn.Module):
 
 
 class BasicVSR(nn.Module):
-    """Recurrent x4 super-resolution whose every output frame draws on the whole clip."""
+    """Recurrent x4 super-resolution; every output frame depends on the whole clip."""
 
     def __init__(self, config: BasicVSRConfig | None = None) -> None:
         super().__init__()
@@ -87,9 +87,9 @@ class BasicVSR(nn.Module):
         return self.spynet(earlier, later).view(shape), self.spynet(later, earlier).view(shape)
 
     def frames(self, clip: Tensor, to_next: Tensor, to_previous: Tensor) -> Iterator[Tensor]:
-        """Yield the HR frames (B, 3, 4h, 4w) one by one, so that a long clip's output need not be held at once.
+        """Yield the HR frames (B, 3, 4h, 4w) one by one, so that the output of a long clip never has to fit in memory.
 
-        `clip` is (B, T, 3, h, w), the flows (B, T-1, 2, h, w) are those of `flows`. Section 3 of the paper.
+        `clip` is (B, T, 3, h, w); both flows (B, T-1, 2, h, w) come from `flows`. Section 3 of the paper.
         """
         length = clip.shape[1]
         future = dict(self._propagate(self.backward_trunk, clip, to_next, range(length - 1, -1, -1)))
@@ -97,19 +97,19 @@ class BasicVSR(nn.Module):
             yield self._reconstruct(clip[:, t], future.pop(t), past)
 
     def _propagate(self, trunk: _Trunk, clip: Tensor, flows: Tensor, order: range) -> Iterator[tuple[int, Tensor]]:
-        """Yield (t, features) in the order of travel; features of the frame before, warped, meet every frame (equation 2)."""
+        """Yield (t, features) in the given order; the trunk also reads the previous features, warped (equation 2)."""
         batch, _, _, height, width = clip.shape
         features = clip.new_zeros(batch, self.config.features, height, width)
         for t in order:
             if t != order.start:
-                flow = flows[:, min(t, t - order.step)]  # the pair (t, frame before on the way), by its earlier frame
-                # Features keep full precision while they are resampled: half precision blurs sub-pixel positions.
+                flow = flows[:, min(t, t - order.step)]  # a pair of frames is stored under the index of the earlier one
+                # warp in full precision: half precision rounds sub-pixel positions
                 features = warp(features.float(), flow.float(), padding="zeros")
             features = trunk(clip[:, t], features)
             yield t, features
 
     def _reconstruct(self, frame: Tensor, future: Tensor, past: Tensor) -> Tensor:
-        """U of equation 3: fuse both directions, two pixel shuffles, and add the bilinear enlargement of the frame."""
+        """Return U of equation 3: both directions fused, two pixel shuffles, plus the frame enlarged bilinearly."""
         fused = _rectify(self.fusion(torch.cat([future, past], dim=1)))
         doubled = _rectify(F.pixel_shuffle(self.upconv1(fused), 2))
         enlarged = _rectify(F.pixel_shuffle(self.upconv2(doubled), 2))
@@ -128,7 +128,7 @@ def load_basicvsr(name: str = "basicvsr-bi", device: torch.device | str = "cpu")
         InputError: the name is neither `basicvsr-bi` nor `basicvsr-bd`, or the asset is not installed.
     """
     if name not in PUBLISHED:
-        raise InputError(f"BasicVSR weights {name!r} are unknown: choose from {', '.join(PUBLISHED)}")
+        raise unknown("published BasicVSR", name, PUBLISHED)
     network = BasicVSR()
     network.load_state_dict(torch.load(locate(name), map_location="cpu", weights_only=True)["params"])
     return network.to(device).eval()

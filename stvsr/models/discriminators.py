@@ -1,12 +1,12 @@
-"""Discriminators: networks that learn to tell generated frames, or their motion, from true ones.
+"""Discriminators: networks that distinguish generated frames, or their motion, from true ones.
 
-`RecurrentDiscriminator` is the 2019 study's, `TripletDiscriminator` judges three generated frames at once (after
-TecoGAN) and `SingleFrameDiscriminator` is SRGAN's, which iSeeBetter uses. All take images of any size from 16x16 on,
-RGB in [0, 1], and flows in pixels; all return one score per sample, higher meaning more real.
+`RecurrentDiscriminator` is that of the 2019 study, `TripletDiscriminator` judges three generated frames at once (after
+TecoGAN), and `SingleFrameDiscriminator` is that of SRGAN, also used in iSeeBetter. All take images of at least 16x16,
+RGB in [0, 1], and flows in pixels; all return one score per sample, higher for real.
 
-Training reads raw scores (`score="raw"`, or the `logits` methods): the losses join sigmoid and logarithm safely.
-DistributedDataParallel only follows calls of `forward`: that is why `RecurrentDiscriminator.forward` also takes flows
-alone.
+Training uses raw scores (`score="raw"`, or the `logits` methods), because the losses combine sigmoid and logarithm in a
+numerically stable way. `RecurrentDiscriminator.forward` also accepts flows alone, because DistributedDataParallel only
+supports calls of `forward`.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import is_parametrized
 
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.models.state_dicts import read_state
 
 NORMS = ("batch", "spectral", "none")
@@ -28,21 +28,22 @@ SCORES = ("sigmoid", "raw")
 
 @dataclass(frozen=True, kw_only=True)
 class DiscriminatorConfig:
-    """What all discriminators can choose; the defaults are the published networks.
+    """Options of all discriminators; the defaults are the published networks.
 
     norm: batch normalisation after the convolutions, spectral normalisation of their weights, or none. Batch statistics
-    of one or two samples are noisy, and a gradient penalty needs one of the others. score: what `forward` returns,
-    the probability of being real (sigmoid) or the raw score. width: channels of the first layer, the others follow.
+    of one or two samples are noisy, and a gradient penalty does not allow batch normalisation. score: `forward` returns
+    the probability of being real (sigmoid) or the raw score. width: channels of the first layer; the others scale with
+    it.
     """
 
     norm: str = "batch"
     score: str = "sigmoid"
     width: int = 64
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, allowed in (("norm", NORMS), ("score", SCORES)):
             if getattr(self, name) not in allowed:
-                raise InputError(f"discriminator {name} is {getattr(self, name)!r}: choose from {', '.join(allowed)}")
+                raise unknown(f"discriminator {name}", getattr(self, name), allowed)
         if self.width < 1:
             raise InputError(f"discriminator width is {self.width}: it must be at least 1")
 
@@ -51,15 +52,18 @@ class DiscriminatorConfig:
 class RecurrentDiscriminatorConfig(DiscriminatorConfig):
     """Size of a recurrent discriminator; width 64 is the published one (2.63 million parameters).
 
-    flow_branch: with the two blocks that judge flows alone. Without them no parameter is left unused when only frames
-    are judged, as DistributedDataParallel wants it.
+    flow_branch: include the two blocks that judge flows alone. A discriminator that only judges frames leaves them out,
+    because DistributedDataParallel requires every parameter to be used.
     """
 
     flow_branch: bool = True
 
 
 def _conv(inputs: int, outputs: int, norm: str, *, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Module:
-    """Return a convolution whose start lets the signal through: without batch norm PyTorch's own fades it layer by layer."""
+    """Return a convolution initialised to preserve the signal's variance.
+
+    Without batch norm, PyTorch's default initialisation shrinks the signal layer by layer.
+    """
     conv = nn.Conv2d(inputs, outputs, kernel, stride, padding)
     if norm == "none":
         nn.init.kaiming_normal_(conv.weight, a=0.2)
@@ -91,12 +95,12 @@ class _Block(nn.Module):
 
 
 class RecurrentDiscriminator(nn.Module):
-    """Judge a frame, or two flows, while reading its two neighbours one after the other (study, section 4).
+    """Score a frame, or two flows, from its two neighbours, read one after the other (2019 report, section 4).
 
-    The state starts from what is judged, at a quarter of its size. Each neighbour k, with the flow to it, passes six
-    convolutions of the SRGAN discriminator and one that merges it into the state. Parameter names and order are those
-    of the published code, hence also its oddities: `bnmerge` exists but is not used, and the 1x1 convolution that ends
-    the network is padded, so the mean behind it counts a frame of zeros around the state.
+    The state is initialised from the frame or the flows, at a quarter of their size. Each neighbour k, with the flow to
+    it, passes six convolutions of the SRGAN discriminator and one that merges it into the state. Parameter names and
+    order are those of the published code, and so are two oddities: `bnmerge` exists but is not used, and the final 1x1
+    convolution is padded, so that the mean after it includes a border of zeros around the state.
     """
 
     def __init__(self, config: RecurrentDiscriminatorConfig | None = None):
@@ -107,7 +111,7 @@ class RecurrentDiscriminator(nn.Module):
             self.feat0_flow = _Block(4, 2 * width, norm, stride=2)
         self.feat0 = _Block(3, 2 * width, norm, stride=2)
         self.feat01 = _Block(2 * width, 4 * width, norm, stride=2)
-        # 5 and 3 do not follow the width: SRGAN's first convolution reads three channels
+        # 5 and 3 do not scale with the width: SRGAN's first convolution reads three channels
         self.feat1 = _Block(8, 5, norm)
         if config.flow_branch:
             self.feat1_flow = _Block(5, 5, norm)
@@ -123,10 +127,10 @@ class RecurrentDiscriminator(nn.Module):
         self.conv_nin = _conv(4 * width, 1, norm, kernel=1)
 
     def forward(self, frame: Tensor | None, neighbours: Tensor, flows: Tensor) -> Tensor:
-        """Return scores (B, 1): the probability that the frame is real, or the logit if the config says raw.
+        """Return scores (B, 1): the probability that the frame is real, or the logit if the configuration is raw.
 
         Args:
-            frame: the judged image (B, 3, H, W); None judges the flows alone, as `forward_flow` does.
+            frame: the image to score (B, 3, H, W); None scores the flows alone, like `forward_flow`.
             neighbours: images t-1 and t+1 (B, 2, 3, H, W).
             flows: from the frame to each neighbour, pixels (B, 2, 2, H, W).
         """
@@ -134,15 +138,15 @@ class RecurrentDiscriminator(nn.Module):
         return _score(logits, self.config)
 
     def forward_flow(self, flows: Tensor, neighbours: Tensor) -> Tensor:
-        """Return scores (B, 1) of two flows (B, 2, 2, H, W), pixels, beside the images t-1 and t+1 (B, 2, 3, H, W).
+        """Return scores (B, 1) of two flows (B, 2, 2, H, W), pixels, given the images t-1 and t+1 (B, 2, 3, H, W).
 
         Raises:
-            InputError: the config left the flow branch out.
+            InputError: the configuration has no flow branch.
         """
         return _score(self.flow_logits(flows, neighbours), self.config)
 
     def logits(self, frame: Tensor, neighbours: Tensor, flows: Tensor) -> Tensor:
-        """Return raw scores (B, 1) of the frame, whatever the config says; arguments as in `forward`."""
+        """Return raw scores (B, 1) of the frame for any configuration; arguments as in `forward`."""
         state = self.feat01(self.feat0(frame))  # (B, 4 width, H/4, W/4)
         for k in range(neighbours.shape[1]):
             x = self.feat1(torch.cat([frame, neighbours[:, k], flows[:, k]], dim=1))
@@ -170,18 +174,17 @@ class RecurrentDiscriminator(nn.Module):
 
 
 class TripletDiscriminator(nn.Module):
-    """Judge three consecutive generated frames at once, given the input they were made from.
+    """Score three consecutive frames at once, given the LR frames they were made from.
 
-    After TecoGAN's spatio-temporal discriminator (Chu et al., SIGGRAPH 2020): the frames as they are show their detail,
-    the frames warped to the middle one show how they cohere, and the enlarged LR frames say what both should depict.
-    It reads them as differences, enlarged: what was added to the LR frames, and what changes along the motion. That is
-    the
-    same information, but true and generated frames differ in nothing else, and in plain RGB the difference is faint:
-    within a hundred steps the network learns next to nothing from that (benchmarks/discriminator.py). A mean over the
-    logits of all places stands in for TecoGAN's dense layer, so that any size of image is taken.
+    After TecoGAN's spatio-temporal discriminator (Chu et al., SIGGRAPH 2020): the frames themselves show detail, the
+    frames warped to the middle one show coherence, and the enlarged LR frames condition both. The network reads
+    magnified differences: detail added to the LR frames, and change along the motion. This is the same information as
+    RGB, where the difference between true and generated frames is too faint to learn from in a hundred steps
+    (benchmarks/discriminator.py). A mean over the logits of all positions replaces TecoGAN's dense layer, so that
+    images of any size are accepted.
     """
 
-    CONTRAST = 4.0  # differences of natural frames, times this, are of the size of the frames themselves
+    CONTRAST = 4.0  # brings differences of natural frames to the magnitude of the frames themselves
 
     def __init__(self, config: DiscriminatorConfig | None = None):
         super().__init__()
@@ -193,14 +196,14 @@ class TripletDiscriminator(nn.Module):
             nn.Sequential(_conv(inputs, outputs, norm, kernel=4, stride=2), _norm(outputs, norm), nn.LeakyReLU(0.2))
             for inputs, outputs in itertools.pairwise(channels)
         )
-        self.last = nn.Conv2d(4 * width, 1, 1)  # not normalised: it sets the scale of the scores
+        self.last = nn.Conv2d(4 * width, 1, 1)  # no normalisation: it sets the scale of the scores
 
     def forward(self, frames: Tensor, warped: Tensor, conditions: Tensor) -> Tensor:
-        """Return scores (B, 1), probability or logit as the config says.
+        """Return scores (B, 1), probabilities or logits according to the configuration.
 
         Args:
             frames: images t-1, t, t+1 (B, 3, 3, H, W).
-            warped: the same brought onto frame t by flow; the middle one unchanged (B, 3, 3, H, W).
+            warped: the same frames warped to frame t; the middle one is unchanged (B, 3, 3, H, W).
             conditions: LR images t-1, t, t+1 enlarged to (B, 3, 3, H, W).
         """
         return _score(self.logits(frames, warped, conditions), self.config)
@@ -217,19 +220,19 @@ class TripletDiscriminator(nn.Module):
         return activations
 
     def read(self, frames: Tensor, warped: Tensor, conditions: Tensor) -> Tensor:
-        """Return what the first layer sees (B, 27, H, W): detail added to the LR frames, change along the motion, LR frames."""
+        """Return the input of the first layer (B, 27, H, W): detail added to LR, change along the motion, LR frames."""
         detail, motion = self.CONTRAST * (frames - conditions), self.CONTRAST * (warped - frames[:, 1:2])
         return torch.cat([detail, motion, conditions - 0.5], dim=1).flatten(1, 2)
 
     def judge(self, features: list[Tensor]) -> Tensor:
-        """Return the raw scores (B, 1) that belong to `features`, when a step needs both from one pass."""
+        """Return the raw scores (B, 1) for `features`, for steps that need both from one pass."""
         return self.last(features[-1]).mean((2, 3))
 
 
 class SingleFrameDiscriminator(nn.Module):
-    """Judge one frame, blind to time: SRGAN's discriminator (Ledig et al., CVPR 2017), as in iSeeBetter.
+    """Score one frame without its neighbours: SRGAN's discriminator (Ledig et al., CVPR 2017), as in iSeeBetter.
 
-    A mean over places precedes the two dense layers, so that any size of image is taken (SRGAN fixes 96x96).
+    A mean over positions precedes the two dense layers, so that images of any size are accepted (SRGAN: 96x96 only).
     """
 
     def __init__(self, config: DiscriminatorConfig | None = None):
@@ -246,7 +249,7 @@ class SingleFrameDiscriminator(nn.Module):
         self.dense2 = _conv(16 * width, 1, norm, kernel=1, padding=0)
 
     def forward(self, frame: Tensor) -> Tensor:
-        """Return scores (B, 1) of images (B, 3, H, W), probability or logit as the config says."""
+        """Return scores (B, 1) of images (B, 3, H, W), probabilities or logits according to the configuration."""
         return _score(self.logits(frame), self.config)
 
     def logits(self, frame: Tensor) -> Tensor:
@@ -254,7 +257,7 @@ class SingleFrameDiscriminator(nn.Module):
         return self.judge(self.features(frame))
 
     def features(self, frame: Tensor) -> list[Tensor]:
-        """Return the activations of the eight convolutions, (B, C, h, w) from full size to H/16, for feature matching."""
+        """Return the activations of the eight convolutions, (B, C, h, w), full size to H/16, for feature matching."""
         activations = [F.leaky_relu(self.conv1(frame), 0.2)]
         for index in range(2, 9):
             x = getattr(self, f"bn{index}")(getattr(self, f"conv{index}")(activations[-1]))
@@ -262,14 +265,13 @@ class SingleFrameDiscriminator(nn.Module):
         return activations
 
     def judge(self, features: list[Tensor]) -> Tensor:
-        """Return the raw scores (B, 1) that belong to `features`, when a step needs both from one pass."""
+        """Return the raw scores (B, 1) for `features`, for steps that need both from one pass."""
         pooled = features[-1].mean((2, 3), keepdim=True)
         return self.dense2(F.leaky_relu(self.dense1(pooled), 0.2)).flatten(1)
 
 
-# Where the six convolutions, and the batch norms behind the last five, stand in SRGAN discriminators that people
-# publish:
-# layers named one by one (also SingleFrameDiscriminator's own), or numbered in one sequence called net
+# names of the six convolutions, and of the batch norms after the last five, in published SRGAN discriminators: layers
+# with a name each (as in SingleFrameDiscriminator), or numbered in a sequence called net
 SRGAN_LAYOUTS = (
     ([f"conv{index}" for index in range(1, 7)], [f"bn{index}" for index in range(2, 7)]),
     ([f"net.{index}" for index in (0, 2, 5, 8, 11, 14)], [f"net.{index}" for index in (3, 6, 9, 12, 15)]),
@@ -277,19 +279,20 @@ SRGAN_LAYOUTS = (
 
 
 def load_srgan_start(discriminator: RecurrentDiscriminator, path: str | Path) -> None:
-    """Initialise the six convolutions, and their batch norms if it has them, from an SRGAN discriminator, in place.
+    """Initialise the six convolutions, and their batch norms if present, from an SRGAN discriminator, in place.
 
-    The checkpoint is .safetensors or a .pth of tensors, in one of `SRGAN_LAYOUTS`; its later layers are not read.
+    The checkpoint is a .safetensors file or a .pth of tensors, in one of `SRGAN_LAYOUTS`; its later layers are ignored.
 
     Raises:
-        InputError: the file is absent, holds no such layers, or layers of another width.
+        InputError: the file is missing, has no such layers, or has layers of another width.
     """
     state = read_state(path)
-    convs, norms = next((layout for layout in SRGAN_LAYOUTS if f"{layout[0][-1]}.weight" in state), (None, None))
-    if convs is None:
+    layouts = [layout for layout in SRGAN_LAYOUTS if f"{layout[0][-1]}.weight" in state]
+    if not layouts:
         raise InputError(
-            f"checkpoint {path} is no SRGAN discriminator known here: it needs conv1 to conv6, or net.0 to net.14, with weights"
+            f"checkpoint {path} is not an SRGAN discriminator: it needs weights of conv1 to conv6 or of net.0 to net.14"
         )
+    convs, norms = layouts[0]
     pairs = [(f"conv{index}", name) for index, name in enumerate(convs, start=1)]
     if discriminator.config.norm == "batch":
         pairs += [(f"bn{index}", name) for index, name in enumerate(norms, start=2)]
@@ -307,13 +310,13 @@ def _names(layer: nn.Module) -> tuple[str, ...]:
 
 def _check_layer(layer: nn.Module, name: str, state: dict[str, Tensor], path: str | Path) -> None:
     for part in _names(layer):
-        given, wanted = state.get(f"{name}.{part}"), getattr(layer, part)
+        given, needed = state.get(f"{name}.{part}"), getattr(layer, part)
         if given is None:
-            raise InputError(f"checkpoint {path} lacks {name}.{part}: give an SRGAN discriminator's")
-        if given.shape != wanted.shape:
+            raise InputError(f"checkpoint {path} has no {name}.{part}: give that of an SRGAN discriminator")
+        if given.shape != needed.shape:
             raise InputError(
-                f"checkpoint {path}: {name}.{part} is {tuple(given.shape)}, the discriminator wants {tuple(wanted.shape)}: "
-                "give one of the same width"
+                f"checkpoint {path}: {name}.{part} is {tuple(given.shape)}, the discriminator needs "
+                f"{tuple(needed.shape)}: give one of the same width"
             )
 
 
@@ -322,6 +325,6 @@ def _copy_layer(layer: nn.Module, name: str, state: dict[str, Tensor]) -> None:
     for part in _names(layer):
         given = state[f"{name}.{part}"].to(getattr(layer, part))
         if part == "weight" and is_parametrized(layer, "weight"):
-            layer.weight = given  # goes to the parameter below the spectral norm
+            layer.weight = given  # sets the parameter below the spectral norm
         else:
             getattr(layer, part).copy_(given)

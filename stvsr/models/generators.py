@@ -1,4 +1,4 @@
-"""Generators by name, and their checkpoints: safetensors with the configuration inside, never a pickle that runs."""
+"""Generators by name, and their checkpoints: safetensors files that contain their configuration."""
 
 import dataclasses
 from pathlib import Path
@@ -7,53 +7,52 @@ import torch
 from torch import Tensor, nn
 
 from stvsr import assets
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.models.basicvsr import PUBLISHED, BasicVSR, BasicVSRConfig, load_basicvsr
 from stvsr.models.quantised import ZERO, pack, unpack
 from stvsr.models.rbpn import RBPN, RBPNConfig
 from stvsr.models.state_dicts import load_state, read_state
-from stvsr.models.widening import grow
+from stvsr.models.widening import widen as widened
 from stvsr.runs.files import load_tensors, save_tensors
 from stvsr.runs.hashes import digest
 
+Generator = RBPN | BasicVSR
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 KINDS = {"rbpn": (RBPN, RBPNConfig), "basicvsr": (BasicVSR, BasicVSRConfig)}
-PRESETS = {
+PRESETS: dict[str, RBPNConfig | BasicVSRConfig] = {
     "rbpn": RBPNConfig(),
-    # five frames: a septuplet holds three whole windows, one per target of a loss over time
+    # five frames, so that a septuplet holds three whole windows: losses over time need three targets
     "rbpn-small": RBPNConfig(base_filter=64, feat=16, num_stages=1, n_resblock=1, num_frames=5, residual=True),
     "rbpn-tiny": RBPNConfig(base_filter=8, feat=4, num_stages=1, n_resblock=1, num_frames=5, residual=True),
     "basicvsr": BasicVSRConfig(),
 }
 
 
-def build_generator(preset: str) -> nn.Module:
+def build_generator(preset: str) -> Generator:
     """Return a new generator of a preset's size: `rbpn` (published), `rbpn-small`, `rbpn-tiny`, or `basicvsr`."""
     if preset not in PRESETS:
-        raise InputError(f"generator {preset!r} is unknown: choose from {', '.join(PRESETS)}")
+        raise unknown("generator", preset, PRESETS)
     config = PRESETS[preset]
     return RBPN(config) if isinstance(config, RBPNConfig) else BasicVSR(config)
 
 
-def same_size(generator: nn.Module, preset: str) -> bool:
-    """Return whether a generator has the preset's weights; whether it adds bicubic to its output is no matter of size."""
+def same_size(generator: Generator, preset: str) -> bool:
+    """Return whether a generator has the size of the preset; whether it adds bicubic (`residual`) does not count."""
     config = PRESETS[preset]
-    residual = (
-        {"residual": generator.config.residual}
-        if isinstance(config, RBPNConfig) and isinstance(generator, RBPN)
-        else {}
-    )
-    return generator.config == dataclasses.replace(config, **residual)
+    if isinstance(config, RBPNConfig) and isinstance(generator, RBPN):
+        config = dataclasses.replace(config, residual=generator.config.residual)
+    return generator.config == config
 
 
 def generate(generator: nn.Module, lr: Tensor, flows: Tensor | None, targets: int = 1) -> Tensor:
-    """Return the middle `targets` frames of an LR run, (B, targets, 3, s*h, s*w).
+    """Return the middle `targets` frames of a run of LR frames, upscaled: (B, targets, 3, s*h, s*w).
 
     Args:
+        generator: RBPN or BasicVSR.
         lr: LR frames (B, N, 3, h, w), RGB in [0, 1].
-        flows: (B, targets, T-1, 2, h, w) from each target to its neighbours for a windowed generator (N = T + targets -
-        1);
-            None for one that reads the whole run (BasicVSR).
+        flows: from each target to its neighbours, (B, targets, T-1, 2, h, w), for a generator with a window of T frames
+            (N = T + targets - 1); None for one that reads the whole run (BasicVSR).
+        targets: number of frames to return.
     """
     if flows is None:
         first = (lr.shape[1] - targets) // 2
@@ -66,11 +65,11 @@ def generate(generator: nn.Module, lr: Tensor, flows: Tensor | None, targets: in
 
 
 def save_generator(
-    path: Path, generator: nn.Module, *, dtype: torch.dtype | None = None, base: str = "", **meta: object
+    path: Path, generator: Generator, *, dtype: torch.dtype | None = None, base: str = "", **meta: object
 ) -> None:
-    """Write a generator's weights and configuration as one safetensors file; `meta` (JSON values) goes along.
+    """Write a generator's weights, its configuration and `meta` (JSON values) as one safetensors file.
 
-    `base`, published or shipped weights: write 8-bit differences from these instead; `zero`: the weights
+    With `base` (published or shipped weights), write 8-bit differences from these weights; with `zero`, the weights
     themselves in 8 bits (`models.quantised`).
     """
     state = {name: tensor.to(dtype) if dtype else tensor for name, tensor in generator.state_dict().items()}
@@ -81,7 +80,7 @@ def save_generator(
     save_tensors(path, state, described)
 
 
-def load_generator(name_or_path: str | Path) -> tuple[nn.Module, dict]:
+def load_generator(name_or_path: str | Path) -> tuple[Generator, dict]:
     """Return a generator in eval mode and its description.
 
     Accepts a name of `shipped_weights()`, `basicvsr-bi`, `basicvsr-bd`, a checkpoint that `save_generator` wrote, or a
@@ -125,11 +124,11 @@ def _base_state(base: str, generator: nn.Module) -> dict[str, Tensor]:
     if base == ZERO:
         return {name: torch.zeros_like(tensor) for name, tensor in generator.state_dict().items()}
     if base not in (*PUBLISHED, *shipped_weights()):
-        raise InputError(f"base {base!r} is unknown: choose from {', '.join([*PUBLISHED, *shipped_weights(), ZERO])}")
+        raise unknown("base", base, [*PUBLISHED, *shipped_weights(), ZERO])
     return load_generator(base)[0].state_dict()
 
 
-def _empty_generator(state: dict[str, Tensor], meta: dict, path: Path) -> nn.Module:
+def _empty_generator(state: dict[str, Tensor], meta: dict, path: Path) -> Generator:
     if "model" not in meta:
         return RBPN(infer_config(state, path))
     try:
@@ -158,11 +157,13 @@ def infer_config(state: dict[str, Tensor], source: object) -> RBPNConfig:
         raise InputError(f"checkpoint {source} is of no generator known here: {error}") from None
 
 
-def start_generator(preset: str, start: str, *, widen: bool = False) -> nn.Module:
-    """Return a generator of the preset's size in train mode, from `start` when given; `widen`: a smaller RBPN's `widening.grow`.
+def start_generator(preset: str, start: str, *, widen: bool = False) -> Generator:
+    """Return a generator of the preset's size in train mode, with the weights of `start` if given.
+
+    With `widen`, `start` is a smaller RBPN, from which the larger one is initialised (`models.widening`).
 
     Raises:
-        InputError: the checkpoint is of another size than the preset, or nothing that grows to it.
+        InputError: the checkpoint has another size than the preset, or cannot be widened to it.
     """
     if widen and not start:
         raise InputError("widen needs weights to start from: name a smaller RBPN as start")
@@ -170,9 +171,10 @@ def start_generator(preset: str, start: str, *, widen: bool = False) -> nn.Modul
         return build_generator(preset).train()
     generator, _ = load_generator(start)
     if widen:
-        if not (isinstance(generator, RBPN) and isinstance(PRESETS[preset], RBPNConfig)):
+        config = PRESETS[preset]
+        if not (isinstance(generator, RBPN) and isinstance(config, RBPNConfig)):
             raise InputError(f"checkpoint {start} cannot be widened to {preset}: only an RBPN can, to an RBPN")
-        return grow(generator, PRESETS[preset]).train()
+        return widened(generator, config).train()
     if not same_size(generator, preset):
         raise InputError(
             f"checkpoint {start} is {generator.config}, the preset {preset} is {PRESETS[preset]}: choose its preset"

@@ -1,4 +1,4 @@
-"""LPIPS, as a loss and as a metric: the authors' network with a backbone from the assets."""
+"""LPIPS, as a loss and as a metric: the authors' network, with its backbone from the assets."""
 
 import warnings
 from collections.abc import Sequence
@@ -12,15 +12,13 @@ from stvsr.models.vgg import read_convolutions
 from stvsr.runs.device import exact
 
 Features = list[Tensor]  # per layer, (C, h, w)
-
-
 ASSET_OF = {"alex": "alexnet", "vgg": "vgg16"}
 
 
 class LPIPS:
     """Learned perceptual image patch similarity, version 0.1 (Zhang et al. 2018), by the authors' package.
 
-    The package builds the network and brings its linear layers; the backbone comes from an asset, so nothing is
+    The package builds the network and contains its linear layers; the backbone comes from an asset, so that nothing is
     downloaded.
 
     Args:
@@ -30,7 +28,7 @@ class LPIPS:
 
     def __init__(self, net: str = "alex", device: torch.device | str = "cpu"):
         self.device = torch.device(device)
-        # the package draws a random backbone before ours is filled in: keep the caller's random state
+        # the package first draws a random backbone: keep the caller's random state
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             network = package.LPIPS(net=net, pretrained=True, pnet_rand=True, verbose=False)
@@ -48,14 +46,14 @@ class LPIPS:
 
     @torch.inference_mode()
     def distance(self, first: Features, second: Features) -> float:
-        """Return LPIPS, 0 for equal frames: over the layers, the weighted squared feature difference, averaged over space."""
+        """Return LPIPS, 0 for equal frames: weighted squared feature differences, mean over space, sum over layers."""
         with exact():
             layers = zip(self.network.lins, first, second, strict=True)
             return sum(linear((a - b)[None].square()).mean() for linear, a, b in layers).item()
 
 
 def to_batch(frames: Sequence[np.ndarray], device: torch.device) -> Tensor:
-    """uint8 (H, W, 3) frames -> float32 (B, 3, H, W) in [0, 1] on the device."""
+    """Convert uint8 (H, W, 3) frames to float32 (B, 3, H, W) in [0, 1] on the device."""
     stacked = torch.from_numpy(np.stack(frames)).to(device)
     return stacked.movedim(-1, 1).contiguous().float() / 255
 

@@ -1,8 +1,8 @@
-"""PWC-Net, a differentiable optical flow (Sun, Yang, Liu and Kautz, CVPR 2018), in plain PyTorch.
+"""PWC-Net, differentiable optical flow (Sun, Yang, Liu and Kautz, CVPR 2018), in plain PyTorch.
 
 This is the densely connected variant with a context network ("PWC-DC"). Module names follow the publisher's
-checkpoint, so that it loads strictly. That checkpoint was trained on BGR images: `PWCNet.forward` takes the channels
-as they come, `PWCNet.pixels` takes the RGB images of the rest of the project and swaps them.
+checkpoint, so that it loads strictly. That checkpoint was trained on BGR images: `PWCNet.forward` expects the channel
+order of its weights, `PWCNet.pixels` takes RGB images like the rest of the project and swaps the channels.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ CONTEXT = ((128, 1), (128, 2), (128, 4), (96, 8), (64, 16), (32, 1))  # (channel
 def cost_volume(first: Tensor, second: Tensor) -> Tensor:
     """Correlate each position of `first` with its neighbourhood in `second`, both (B, C, H, W): (B, 81, H, W).
 
-    Channel 9 (dy + 4) + dx + 4 is the mean over C of first(x) second(x + (dx, dy)); beyond the border second is zero.
+    Channel 9 (dy + 4) + dx + 4 is the mean over C of first(x) second(x + (dx, dy)); outside the image `second` is zero.
     """
     height, width = first.shape[-2:]
     padded = F.pad(second, (REACH,) * 4)
@@ -46,7 +46,7 @@ def _conv(inputs: int, outputs: int, stride: int = 1, dilation: int = 1) -> nn.S
 
 
 class PWCNet(nn.Module):
-    """Estimate the flow that carries the first image onto the second."""
+    """Optical flow from the first image to the second."""
 
     def __init__(self):
         super().__init__()
@@ -65,7 +65,9 @@ class PWCNet(nn.Module):
             setattr(self, f"deconv{level}", nn.ConvTranspose2d(2, 2, 4, 2, 1))
             if level > 2:
                 setattr(self, f"upfeat{level}", nn.ConvTranspose2d(channels, 2, 4, 2, 1))
-        self.deconv2.requires_grad_(False)  # in the checkpoint, never used: DistributedDataParallel would wait for it
+        self.get_submodule("deconv2").requires_grad_(
+            False
+        )  # in the checkpoint but unused: DistributedDataParallel would wait for its gradient
         for index, (outputs, dilation) in enumerate(CONTEXT, start=1):
             setattr(self, f"dc_conv{index}", _conv(channels, outputs, dilation=dilation))
             channels = outputs
@@ -98,18 +100,18 @@ class PWCNet(nn.Module):
             warped = warp_features(twos[level], flow * (UNIT / 2**level))
             cost = F.leaky_relu(cost_volume(ones[level], warped), 0.1)
             x = self._decode(level, torch.cat([cost, ones[level], flow, features], dim=1))
-        flow = self.predict_flow2(x)
+        flow = self.get_submodule("predict_flow2")(x)
         for index in range(1, len(CONTEXT) + 1):
             x = getattr(self, f"dc_conv{index}")(x)
         return flow + self.dc_conv7(x)
 
     def pixels(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the flow (B, 2, H, W) in pixels, (dx, dy), so that `flow.warp(second, flow)` resembles first.
+        """Return the flow (B, 2, H, W) in pixels, (dx, dy): `warp(second, flow)` resembles first.
 
         Images (B, 3, H, W), RGB in [0, 1], any size: the border is repeated up to a multiple of 64. The
         quarter-resolution flow is enlarged bilinearly and multiplied by 20 px, as in the 2019 study. Gradients reach
-        images and weights. Computed in single precision also under autocast: positions of half precision are off by
-        whole pixels.
+        images and weights. Computed in single precision even under autocast: in half precision, positions are wrong
+        by whole pixels.
         """
         height, width = first.shape[-2:]
         margin = (0, -width % STRIDE, 0, -height % STRIDE)
@@ -122,10 +124,10 @@ class PWCNet(nn.Module):
 def load_pwcnet(path: str | Path) -> PWCNet:
     """Read the publisher's checkpoint (.pth, .pth.tar), or a safetensors file of the same names, into a PWCNet.
 
-    Nesting under `state_dict` and the `module.` prefix are undone. The weights expect BGR: see `PWCNet.pixels`.
+    Nesting under `state_dict` and the prefix `module.` are removed. The weights expect BGR: see `PWCNet.pixels`.
 
     Raises:
-        InputError: the file is absent, no checkpoint, or not one of PWC-Net.
+        InputError: the file is missing, is not a checkpoint, or is not one of PWC-Net.
     """
     network = PWCNet()
     load_state(network, read_state(path), f"checkpoint {path}")

@@ -1,7 +1,8 @@
-"""Fine-tuned weights as differences from published ones, in 8 bits: a quarter of the size, and what is built on stays plain.
+"""Fine-tuned weights as 8-bit differences from published ones, a quarter of the size of 32 bits.
 
-Fine-tuning moves every weight a little, so that rounding the way it moved loses far less than rounding where it stands.
-Differences from zero are the weights themselves: for a network too large to ship in 16 bits.
+Fine-tuning moves every weight a little: 8-bit differences lose far less precision than 8-bit weights, and the file
+states which weights it starts from. Differences from zero are the weights themselves, for networks that are too large
+to ship in 16 bits.
 """
 
 from collections.abc import Mapping
@@ -11,16 +12,16 @@ from torch import Tensor
 
 from stvsr.errors import InputError
 
-ZERO = "zero"  # the base of weights that are written themselves
-LEVELS = 127  # of a signed byte
-SCALE = "/scale"  # what a tensor of bytes is multiplied by, one value per row
+ZERO = "zero"  # the base that stands for no other weights
+LEVELS = 127  # largest value of a signed byte that has a negative counterpart
+SCALE = "/scale"  # suffix of the factors of a tensor of bytes, one per row
 
 
 def pack(state: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what `unpack` needs to turn `base` into `state`: bytes and scales; tensors that did not change are left out.
+    """Return the bytes and scales from which `unpack` rebuilds `state`; unchanged tensors are left out.
 
-    The largest difference of a row (an output channel's weights) gets the largest byte: no value errs by more than
-    1/254 of it.
+    The largest difference in a row (the weights of one output channel) maps to the largest byte, so that the error of a
+    value is at most 1/254 of that difference.
     """
     packed = {}
     for name, tensor in state.items():
@@ -37,7 +38,7 @@ def pack(state: Mapping[str, Tensor], base: Mapping[str, Tensor]) -> dict[str, T
 
 
 def unpack(packed: Mapping[str, Tensor], base: Mapping[str, Tensor], source: object) -> dict[str, Tensor]:
-    """Return the state that `pack` was given, but for rounding.
+    """Return the state that was given to `pack`, up to rounding.
 
     Raises:
         InputError: `source`'s tensors do not fit those of `base`.
@@ -53,6 +54,6 @@ def unpack(packed: Mapping[str, Tensor], base: Mapping[str, Tensor], source: obj
             or levels.shape != base[name].shape
             or scale.numel() not in (1, len(levels))
         ):
-            raise InputError(f"checkpoint {source}: {name} does not fit the weights that it says it changes")
+            raise InputError(f"checkpoint {source}: {name} does not fit the weights that it is a difference from")
         state[name] = base[name] + levels * scale.view(-1, *[1] * (levels.dim() - 1))
     return state

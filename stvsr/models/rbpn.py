@@ -1,4 +1,4 @@
-"""RBPN, the recurrent back-projection generator (Haris, Shakhnarovich and Ukita, CVPR 2019).
+"""RBPN, the recurrent back-projection network (Haris, Shakhnarovich and Ukita, CVPR 2019).
 
 Module and parameter names follow the published checkpoints, so that those load strictly.
 """
@@ -32,7 +32,7 @@ class RBPNConfig:
     scale: int = 4
     residual: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("base_filter", "feat", "num_stages", "n_resblock"):
             if getattr(self, name) < 1:
                 raise InputError(f"RBPN {name} is {getattr(self, name)}: it must be at least 1")
@@ -51,6 +51,7 @@ class ConvBlock(nn.Module):
         self.act = nn.PReLU() if activate else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H', W')."""
         return self.act(self.conv(x))
 
 
@@ -63,11 +64,12 @@ class DeconvBlock(nn.Module):
         self.act = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, h, w) to (B, outputs, s*h, s*w)."""
         return self.act(self.deconv(x))
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a skip; one PReLU serves both places."""
+    """Two 3x3 convolutions and a skip connection; the same PReLU is applied twice."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -76,11 +78,12 @@ class ResidualBlock(nn.Module):
         self.act = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
         return self.act(x + self.conv2(self.act(self.conv1(x))))
 
 
 class UpProjection(nn.Module):
-    """LR -> HR, corrected by the LR error that the first guess leaves."""
+    """Projection from LR to HR, corrected by the error of its first guess, measured at LR."""
 
     def __init__(self, channels: int, projection: tuple[int, int, int]):
         super().__init__()
@@ -89,12 +92,13 @@ class UpProjection(nn.Module):
         self.up_conv3 = DeconvBlock(channels, channels, *projection)
 
     def forward(self, low: Tensor) -> Tensor:
+        """Map (B, C, h, w) to (B, C, s*h, s*w)."""
         high = self.up_conv1(low)
         return high + self.up_conv3(self.up_conv2(high) - low)
 
 
 class DownProjection(nn.Module):
-    """HR -> LR, corrected by the HR error that the first guess leaves."""
+    """Projection from HR to LR, corrected by the error of its first guess, measured at HR."""
 
     def __init__(self, channels: int, projection: tuple[int, int, int]):
         super().__init__()
@@ -103,12 +107,13 @@ class DownProjection(nn.Module):
         self.down_conv3 = ConvBlock(channels, channels, *projection)
 
     def forward(self, high: Tensor) -> Tensor:
+        """Map (B, C, s*h, s*w) to (B, C, h, w)."""
         low = self.down_conv1(high)
         return low + self.down_conv3(self.down_conv2(low) - high)
 
 
 class DBPN(nn.Module):
-    """Single-image back projection: `stages` up-projections with down-projections between (Haris et al., CVPR 2018)."""
+    """Single-image back projection: up-projections with down-projections between them (Haris et al., CVPR 2018)."""
 
     def __init__(self, base_filter: int, feat: int, stages: int, projection: tuple[int, int, int]):
         super().__init__()
@@ -121,8 +126,9 @@ class DBPN(nn.Module):
         self.output = ConvBlock(stages * feat, feat, 1, 1, 0, activate=False)
 
     def forward(self, low: Tensor) -> Tensor:
+        """Map (B, base_filter, h, w) to (B, feat, s*h, s*w)."""
         low = self.feat1(low)
-        highs = []
+        highs: list[Tensor] = []
         for stage in range(1, self.stages + 1):
             highs.insert(0, self.get_submodule(f"up{stage}")(low))
             if stage < self.stages:
@@ -153,11 +159,11 @@ class RBPN(nn.Module):
         )
         self.output = ConvBlock((config.num_frames - 1) * feat, 3, 3, 1, 1, activate=False)
         self.apply(_initialise)
-        if config.residual:  # start at bicubic
+        if config.residual:  # the untrained network returns the bicubic enlargement
             nn.init.zeros_(self.output.conv.weight)
 
     def forward(self, target: Tensor, neighbours: Tensor, flows: Tensor) -> Tensor:
-        """Return the HR target frame, (B, 3, s*h, s*w), nominally in [0, 1] but not clamped.
+        """Return the HR target frame, (B, 3, s*h, s*w), in [0, 1] up to overshoot: not clamped.
 
         Args:
             target: LR frame t, (B, 3, h, w), RGB in [0, 1].
@@ -165,28 +171,29 @@ class RBPN(nn.Module):
             flows: LR flow from the target to each neighbour, (B, T-1, 2, h, w), LR pixels.
 
         Raises:
-            InputError: the window length is not the configured one.
+            InputError: the window length differs from the configured one.
         """
         expected = self.config.num_frames - 1
         if neighbours.shape[1] != expected or flows.shape[1] != expected:
             raise InputError(
                 f"RBPN was built for {expected} neighbours and flows, got {neighbours.shape[1]} and {flows.shape[1]}"
             )
-        # M_k and H_misr do not depend on the recurrence: one batch over all neighbours
+        # M_k and H_misr do not depend on the recurrence: compute all neighbours in one batch
         pairs = torch.cat([target.unsqueeze(1).expand_as(neighbours), neighbours, flows], dim=2)  # (B, T-1, 8, h, w)
         multi = self.res_feat1(self.feat1(pairs.flatten(0, 1))).unflatten(0, pairs.shape[:2])  # H_misr
         low, highs = self.feat0(target), []  # L_0
         for k in range(expected):
             single = self.DBPN(low)  # H_sisr
             highs.append(single + self.res_feat2(single - multi[:, k]))  # H_k
-            if k < expected - 1:  # the last L_k has no reader
+            if k < expected - 1:  # the last L_k is not used
                 low = self.res_feat3(highs[-1])  # L_k
         output = self.output(torch.cat(highs, dim=1))
         return output + bicubic_up(target, self.config.scale) if self.config.residual else output
 
 
 def _initialise(module: nn.Module) -> None:
-    """Kaiming-normal weights and zero biases, as published."""
+    """Draw Kaiming-normal weights and set biases to zero, as in the published code."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        assert module.bias is not None
         nn.init.kaiming_normal_(module.weight)
         nn.init.zeros_(module.bias)

@@ -1,4 +1,4 @@
-"""SPyNet (Ranjan and Black, CVPR 2017): differentiable flow by a spatial pyramid, as BasicVSR trains it.
+"""SPyNet (Ranjan and Black, CVPR 2017): differentiable optical flow by a spatial pyramid, as trained in BasicVSR.
 
 Parameter names are those of the published BasicVSR weights, so that its `spynet.*` entries load strictly.
 """
@@ -14,25 +14,28 @@ from stvsr.warp import warp
 
 LEVELS = 6
 MULTIPLE = 2 ** (LEVELS - 1)  # every level halves the size of the one below
-CHANNELS = (8, 32, 64, 32, 16, 2)  # in: first image 3, warped second image 3, flow so far 2; out: what the flow lacks
+CHANNELS = (8, 32, 64, 32, 16, 2)  # in: first image 3, warped second image 3, flow so far 2; out: flow residual 2
 
 
 class _Level(nn.Module):
-    """G_k of the paper: five 7x7 convolutions that estimate what the upsampled flow still lacks."""
+    """G_k of the paper: five 7x7 convolutions that estimate the residual of the upsampled flow."""
 
     def __init__(self) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for wide, narrow in itertools.pairwise(CHANNELS):
             layers += [nn.Conv2d(wide, narrow, 7, padding=3), nn.ReLU()]
-        self.basic_module = nn.Sequential(*layers[:-1])  # a flow has either sign: no ReLU after the last
+        self.basic_module = nn.Sequential(*layers[:-1])  # no ReLU after the last: flow has either sign
 
     def forward(self, stacked: Tensor) -> Tensor:
         return self.basic_module(stacked)
 
 
 class SPyNet(nn.Module):
-    """Estimate flow coarse to fine over six levels."""
+    """Optical flow, coarse to fine over six levels."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,8 +46,8 @@ class SPyNet(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the flow from `first` to `second`: `warp(second, flow)` resembles `first`.
 
-        Sizes that are no multiple of 32 are stretched to the next one for the pyramid and the flow is scaled back.
-        Always computed in full precision: half precision cannot tell neighbouring pixels of a wide frame apart.
+        Sizes that are not multiples of 32 are stretched to the next multiple, and the flow is scaled back. Always
+        computed in full precision: half precision cannot represent the position of a pixel in a wide frame.
 
         Args:
             first, second: (B, 3, H, W) RGB in [0, 1].
@@ -68,7 +71,7 @@ class SPyNet(nn.Module):
         return levels[::-1]
 
     def _refine(self, firsts: list[Tensor], seconds: list[Tensor]) -> Tensor:
-        """V_k = u(V_{k-1}) + G_k(I_k, w(J_k, u(V_{k-1})), u(V_{k-1})), equations 3 and 4 of the paper."""
+        """Return the finest V_k = u(V_{k-1}) + G_k(I_k, w(J_k, u(V_{k-1})), u(V_{k-1})), equations 3 and 4."""
         batch, _, height, width = firsts[0].shape
         flow = firsts[0].new_zeros(batch, 2, height, width)
         for level, (first, second) in enumerate(zip(firsts, seconds, strict=True)):

@@ -1,4 +1,4 @@
-"""Features of VGG networks trained on ImageNet (Simonyan and Zisserman, ICLR 2015), frozen, for the perceptual loss."""
+"""Frozen features of VGG networks trained on ImageNet (Simonyan and Zisserman, ICLR 2015), for the perceptual loss."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of
 def layer_names(network: str) -> list[str]:
     """Return the names of a network's layers in order: conv1_1, relu1_1, conv1_2, ..., pool1, conv2_1, ..., pool5.
 
-    A name's place in the list is its number in torchvision's `features`.
+    The index of a name in the list is its number in torchvision's `features`.
 
     Raises:
         InputError: `network` is neither vgg16 nor vgg19.
@@ -33,16 +33,19 @@ def layer_names(network: str) -> list[str]:
 
 
 class VGGFeatures(nn.Module):
-    """Map images to the activations of one layer of VGG16 or VGG19; the weights never change.
+    """Activations of one layer of VGG16 or VGG19, with frozen weights.
 
     Args:
-        layer: where to stop, a name of `layer_names`. The study's report uses relu3_1, iSeeBetter pool5.
+        layer: a name of `layer_names`. The 2019 report uses relu3_1, iSeeBetter pool5.
         network: vgg16 (weights from the asset of that name) or vgg19 (`weights` needed).
         weights: a checkpoint in torchvision's format (`features.0.weight`, ...; .pth or .safetensors).
 
     Raises:
-        InputError: unknown network or layer, weights absent or of another network.
+        InputError: the network or layer is unknown, or the weights are missing or those of another network.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, layer: str = "relu3_1", network: str = "vgg16", weights: str | Path | None = None):
         super().__init__()
@@ -73,7 +76,7 @@ class VGGFeatures(nn.Module):
                 given = state.get(f"{name}.{part}")
                 if given is None or given.shape != parameter.shape:
                     found = "missing" if given is None else f"of shape {tuple(given.shape)}"
-                    raise InputError(f"{source}: {part} of {name} is {found}, {network} wants {tuple(parameter.shape)}")
+                    raise InputError(f"{source}: {part} of {name} is {found}, {network} needs {tuple(parameter.shape)}")
                 parameter.copy_(given)
 
 
@@ -84,14 +87,14 @@ def _layer(name: str, inputs: int, outputs: int) -> nn.Module:
 
 
 def _shipped(network: str) -> dict[str, Tensor]:
-    """Return the asset's convolutions by layer name, weights (O, I, h, w)."""
+    """Return the convolutions of the asset by layer name, weights (O, I, h, w)."""
     if network != "vgg16":
         raise InputError(
             f"weights of {network} do not come with the package: "
             f"give weights=PATH of torchvision's {network} checkpoint, or use network='vgg16'"
         )
     names = [name for name in layer_names(network) if name.startswith("conv")]
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, (weight, bias) in zip(names, read_convolutions("vgg16"), strict=True):
         state |= {f"{name}.weight": weight, f"{name}.bias": bias}
     return state
@@ -108,9 +111,10 @@ def _torchvision(network: str, path: str | Path) -> dict[str, Tensor]:
 
 
 def read_convolutions(asset: str) -> list[tuple[Tensor, Tensor]]:
-    """Return weight (O, I, h, w) and bias (O,) of each convolution of a backbone asset, in order; the asset has (h, w, I, O)."""
-    backbone = next(
-        value for key, value in assets.load_arrays(assets.locate(asset)).items() if not key.startswith("NetLin")
-    )
+    """Return weight (O, I, h, w) and bias (O,) of each convolution of a backbone asset, in order."""
+    arrays = assets.load_arrays(assets.locate(asset))
+    backbone = next(value for key, value in arrays.items() if not key.startswith("NetLin"))
     layers = [backbone[f"Conv_{i}"] for i in range(len(backbone))]
-    return [(torch.tensor(layer["kernel"].transpose(3, 2, 0, 1)), torch.tensor(layer["bias"])) for layer in layers]
+    return [  # kernels of the asset are (h, w, I, O)
+        (torch.tensor(layer["kernel"].transpose(3, 2, 0, 1)), torch.tensor(layer["bias"])) for layer in layers
+    ]

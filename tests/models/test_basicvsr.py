@@ -72,7 +72,7 @@ def test_published_weights_load_strictly(name):
 
 
 def test_unknown_names_and_sizes_are_named():
-    with pytest.raises(InputError, match="'basicvsr-bx' are unknown"):
+    with pytest.raises(InputError, match="'basicvsr-bx' is unknown"):
         load_basicvsr("basicvsr-bx")
     with pytest.raises(InputError, match="with 0 features"):
         BasicVSRConfig(features=0)
@@ -117,14 +117,14 @@ def test_time_reversal_swaps_the_directions(tiny):
         assert torch.allclose(mirrored(clip.flip(1)).flip(1), tiny(clip), atol=1e-5)
 
 
-def test_every_output_sees_every_frame(tiny):
+def test_every_output_depends_on_every_frame(tiny):
     clip = to_float(moving(4, 12, 12))[None].requires_grad_()
     for t in range(4):
         gradient = torch.autograd.grad(tiny(clip)[:, t].square().sum(), clip)[0]
         assert (gradient.abs().sum((0, 2, 3, 4)) > 0).all()
 
 
-def test_clips_of_a_batch_do_not_meet(tiny):
+def test_clips_of_a_batch_do_not_mix(tiny):
     clips = torch.from_numpy(np.stack([moving(3, 12, 12, seed=seed) for seed in (1, 2)])).movedim(-1, 2).float() / 255
     with torch.inference_mode():
         together = tiny(clips)

@@ -1,4 +1,4 @@
-"""The recurrent discriminator against recorded outputs of the published one; all of them by shape, gradient and learning."""
+"""The recurrent discriminator against recorded outputs of the published one; all by shape, gradient and learning."""
 
 import json
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_any_size_gives_one_score_per_sample(norm, size):
     assert recurrent.forward_flow(flows, neighbours).shape == (2, 1)
 
 
-def test_sigmoid_is_all_that_separates_the_two_scores():
+def test_scores_are_the_sigmoid_of_raw_scores():
     for (raw, inputs), (probability, _) in zip(small(score="raw"), small(score="sigmoid"), strict=True):
         values = inputs()
         torch.testing.assert_close(torch.sigmoid(raw(*values)), probability(*values))
@@ -126,7 +126,7 @@ def test_gradients_reach_every_input_and_every_parameter_in_use(norm):
         assert idle == [], "DistributedDataParallel would wait for these"
 
 
-def test_frames_only_discriminator_has_no_idle_parameters_and_says_that_it_judges_no_flows():
+def test_a_frames_only_discriminator_has_no_unused_parameters_and_refuses_flows():
     network = RecurrentDiscriminator(RecurrentDiscriminatorConfig(width=4, flow_branch=False))
     frame, neighbours, flows = sample()
     network(frame, neighbours, flows).sum().backward()
@@ -144,8 +144,8 @@ def test_frozen_discriminators_pass_gradients_on_but_keep_none():
         assert all(p.grad is None for p in network.parameters())
 
 
-def test_several_passes_before_one_backward():
-    """A step judges truth and output, frames and flows, and only then takes gradients: no buffer may be in their way."""
+def test_one_backward_pass_after_several_forward_passes():
+    """A step scores truth and output, frames and flows, before one backward pass: no buffer may change in between."""
     for norm in NORMS:
         network, inputs = small(norm)[0]
         frame, neighbours, flows = inputs()
@@ -186,7 +186,7 @@ def test_order_and_time_matter():
     assert not torch.allclose(judge(frames, warped, conditions), judge(frames, frames, conditions), atol=1e-7)
 
 
-def test_features_lead_to_the_score():
+def test_judging_the_features_gives_the_score():
     for network, inputs in small()[1:]:
         values = inputs()
         features = network.features(*values)
@@ -197,13 +197,13 @@ def test_features_lead_to_the_score():
 
 
 @pytest.mark.parametrize("options", [{"norm": "layer"}, {"score": "probability"}, {"width": 0}])
-def test_config_refuses_what_it_does_not_know(options):
+def test_the_configuration_refuses_unknown_options(options):
     with pytest.raises(InputError, match=next(iter(options))):
         RecurrentDiscriminatorConfig(**options)
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_each_learns_to_tell_blurred_from_sharp(norm):
+def test_each_learns_to_distinguish_blurred_from_sharp(norm):
     for network, _ in small(norm, width=8):
         sharp = noise(4, 3, 3, 32, 32, seed=7)
         blurred = F.avg_pool2d(sharp.flatten(0, 1), 3, 1, 1).unflatten(0, (4, 3))
@@ -273,7 +273,7 @@ def test_srgan_start_names_what_does_not_fit(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
         load_srgan_start(network, tmp_path / "none.pth")
     torch.save({"layer.weight": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(InputError, match="no SRGAN discriminator"):
+    with pytest.raises(InputError, match="not an SRGAN discriminator"):
         load_srgan_start(network, tmp_path / "other.pth")
     before = {name: value.clone() for name, value in network.state_dict().items()}
     torch.save(SingleFrameDiscriminator(DiscriminatorConfig(width=16)).state_dict(), tmp_path / "wide.pth")

@@ -67,7 +67,7 @@ def test_scales_windows_and_odd_sizes(scale, num_frames):
     assert output.isfinite().all()
 
 
-def test_residual_starts_at_bicubic_and_adds_it_ever_after():
+def test_residual_starts_at_bicubic_and_keeps_adding_it():
     network, sample = build(residual=True), inputs()
     bicubic = bicubic_up(sample[0], 4)
     assert torch.allclose(network(*sample), bicubic, atol=1e-6)
@@ -111,7 +111,7 @@ def test_every_parameter_and_every_input_gets_a_gradient():
     assert all(part.grad.flatten(1).abs().sum(1).min() > 0 for part in sample)
 
 
-def test_start_is_kaiming_with_zero_biases():
+def test_initial_weights_are_kaiming_with_zero_biases():
     network = build(base_filter=64, feat=32)
     convolution = network.res_feat1[0].conv1
     assert convolution.weight.std().item() == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.05)

@@ -1,4 +1,4 @@
-"""A grown RBPN begins with what the smaller one can do, and everything that is new can learn."""
+"""A widened RBPN computes what the smaller one does, and all its new weights can learn."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from procedural_weights import fill
 from stvsr.errors import InputError
 from stvsr.models.generators import PRESETS, load_generator, save_generator, start_generator
 from stvsr.models.rbpn import RBPN, RBPNConfig
-from stvsr.models.widening import grow
+from stvsr.models.widening import widen
 from stvsr.training.log import logged
 from stvsr.training.pretraining import pretrain
 
@@ -25,7 +25,7 @@ def window(frames: int = 3) -> tuple[torch.Tensor, ...]:
 
 def larger(small: RBPN, **changes) -> RBPN:
     torch.manual_seed(0)
-    return grow(small, dataclasses.replace(small.config, **changes))
+    return widen(small, dataclasses.replace(small.config, **changes))
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
@@ -45,8 +45,8 @@ def test_several_stages_keep_their_places():
         assert torch.allclose(small(*window()), larger(small, num_stages=3, feat=4)(*window()), atol=1e-5)
 
 
-def test_new_blocks_add_nothing_to_what_is_positive():
-    """A PReLU of slope 1 lets negative values pass too: then the function is the same."""
+def test_new_blocks_add_nothing_to_positive_values():
+    """With PReLU slopes of 1, negative values pass too, and the function is the same."""
     small = fill(RBPN(SMALL))
     large = larger(small, n_resblock=3, base_filter=8, feat=4)
     for branch in (large.res_feat1, large.res_feat2, large.res_feat3):
@@ -56,8 +56,8 @@ def test_new_blocks_add_nothing_to_what_is_positive():
         assert torch.allclose(small(*window()), large(*window()), atol=1e-5)
 
 
-def test_new_outer_neighbours_are_not_read_yet():
-    """The output layer reads the inner ones only; the recurrence passes through the outer ones."""
+def test_new_outer_neighbours_have_zero_output_weights():
+    """The output layer reads the inner neighbours only; the recurrence passes through the outer ones."""
     small = fill(RBPN(SMALL))
     weight = larger(small, num_frames=7, feat=4).output.conv.weight.unflatten(
         1, (6, 4)
@@ -68,7 +68,7 @@ def test_new_outer_neighbours_are_not_read_yet():
 
 
 def test_every_weight_has_a_gradient_from_the_second_step_on():
-    """What reads new channels learns in the first step, the new channels themselves in the next."""
+    """Weights that read new channels learn in the first step, the new channels themselves in the second."""
     large = larger(fill(RBPN(SMALL)), base_filter=8, feat=4, num_stages=2, n_resblock=2, num_frames=5)
     optimizer = torch.optim.SGD(large.parameters(), lr=1e-3)
     still = []
@@ -81,10 +81,10 @@ def test_every_weight_has_a_gradient_from_the_second_step_on():
 
 
 def test_new_channels_are_as_large_as_the_old_ones():
-    """Through all six neighbours of the published size, where Kaiming's whole draw would make them a thousand times as large."""
+    """After all six neighbours of the published size; Kaiming's full initialisation makes them 1000 times larger."""
     torch.manual_seed(0)
     small, _ = load_generator("rbpn-small")
-    large, seen = grow(small, PRESETS["rbpn"]), []
+    large, seen = widen(small, PRESETS["rbpn"]), []
     large.res_feat3.register_forward_hook(lambda module, inputs, output: seen.append(output))  # L_k
     with torch.no_grad():
         large(*window(7))
@@ -95,23 +95,23 @@ def test_new_channels_are_as_large_as_the_old_ones():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"feat": 2}, "feat 3 cannot grow to 2"),
-        ({"num_frames": 5}, "num_frames 7 cannot grow to 5"),
-        ({"scale": 2}, "scale 4 cannot grow to scale 2"),
+        ({"feat": 2}, "feat 3 cannot be widened to 2"),
+        ({"num_frames": 5}, "num_frames 7 cannot be widened to 5"),
+        ({"scale": 2}, "scale 4 cannot be widened to scale 2"),
     ],
 )
-def test_what_would_shrink_is_named(changes, message):
+def test_a_size_that_would_shrink_is_named(changes, message):
     with pytest.raises(InputError, match=message):
         larger(RBPN(dataclasses.replace(SMALL, num_frames=7)), **changes)
 
 
-def test_the_small_preset_grows_to_the_published_size():
-    config = grow(RBPN(PRESETS["rbpn-small"]), PRESETS["rbpn"]).config
+def test_the_small_preset_widens_to_the_published_size():
+    config = widen(RBPN(PRESETS["rbpn-small"]), PRESETS["rbpn"]).config
     assert config == dataclasses.replace(PRESETS["rbpn"], residual=True)
 
 
 def test_a_training_widens_its_start(tmp_path):
-    """Its first loss is that of the smaller network, far from that of one at random, and its checkpoint is of the larger size."""
+    """Its first loss equals that of the smaller network, and its checkpoint has the larger size."""
     data = tiny.write_clips(tmp_path / "clips", 1)
     tiny_config = tiny.pretraining(data, steps=1, learning_rate=1e-6)
     pretrain(tiny_config, tmp_path / "tiny")
@@ -134,7 +134,7 @@ def test_what_cannot_be_widened_is_named(tmp_path):
         start_generator("basicvsr", start, widen=True)
 
 
-def test_adding_bicubic_is_no_matter_of_size(tmp_path):
+def test_residual_does_not_count_as_size(tmp_path):
     for residual in (False, True):
         save_generator(
             tmp_path / "g.safetensors", fill(RBPN(dataclasses.replace(PRESETS["rbpn-tiny"], residual=residual)))
