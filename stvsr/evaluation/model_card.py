@@ -24,7 +24,7 @@ from stvsr.runs.files import write_json, write_text
 from stvsr.runs.hashes import digest
 
 LICENCE = "Apache-2.0"
-PROTOCOLS = ("literature-y", "tecogan")
+CARD_PROTOCOLS = ("literature-y", "tecogan")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,13 @@ BRIEF_SAMPLE_CLIPS = ScoredClips(
 def measure(methods: Sequence[str], data: str, split: str, clips: Sequence[str] = (), frames: int = 0) -> dict:
     """Return the scores of bicubic and of the generators that `methods` names: protocol -> method -> metric -> mean."""
     config = EvaluationConfig(
-        generators=tuple(methods), data=(data,), split=split, clips=tuple(clips), frames=frames, protocols=PROTOCOLS
+        generators=tuple(methods), data=(data,), split=split, clips=tuple(clips), frames=frames, protocols=CARD_PROTOCOLS
     )
     with tempfile.TemporaryDirectory() as folder:
         names = prepare_clips(config, Path(folder))
         upscale_clips(config, Path(folder), names)
         summary, _ = summarise(config, Path(folder), score(config, Path(folder), names))
-    tables = {protocol: table_of(summary, protocol).drop(index="truth", errors="ignore") for protocol in PROTOCOLS}
+    tables = {protocol: table_of(summary, protocol).drop(index="truth", errors="ignore") for protocol in CARD_PROTOCOLS}
     return {
         protocol: {arm: row.round(4).to_dict() for arm, row in table.iterrows()} for protocol, table in tables.items()
     }
