@@ -1,4 +1,4 @@
-"""Degradations from HR to LR: BI (MATLAB's antialiased bicubic), BD (Gaussian blur, then every s-th pixel); bicubic up."""
+"""Degradation from HR to LR: BI (MATLAB's antialiased bicubic) or BD (Gaussian blur, every s-th pixel); bicubic up."""
 
 import functools
 import math
@@ -124,7 +124,7 @@ def _divided(image: Tensor, scale: int) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=64)
 def _weights(size_in: int, size_out: int) -> Tensor:
-    """Return the matrix (size_out, size_in) that resamples one axis; when shrinking, the kernel widens (antialiasing)."""
+    """Return the matrix (size_out, size_in) that resamples one axis; shrinking widens the kernel (antialiasing)."""
     scale = size_out / size_in
     shrink = min(scale, 1.0)
     support = 4 / shrink

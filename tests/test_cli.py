@@ -130,8 +130,8 @@ def test_reproduce_passes_its_options_on(monkeypatch, tmp_path):
         "--report-only",
     ]
     assert run("reproduce", "quick", *options) == 75
-    assert asked == [(("quick",), {"out": tmp_path, "only": "a", "jobs": 2, "scheduler": "tcp://x", "minutes": 1.5, "dry_run": True,
-                                   "report_only": True})]  # fmt: skip
+    named = {"out": tmp_path, "only": "a", "jobs": 2, "scheduler": "tcp://x", "minutes": 1.5}
+    assert asked == [(("quick",), named | {"dry_run": True, "report_only": True})]
 
 
 def test_mistakes_in_a_study_are_one_line(tmp_path, capsys):
@@ -188,7 +188,13 @@ def test_a_bug_is_not_reported_as_invalid_input(clip, tmp_path, monkeypatch):
         run("degrade", clip, tmp_path / "out")
 
 
-CODE = "import sys\nfrom stvsr.cli import main\nstatus = main(sys.argv[1:])\nassert 'torch' not in sys.modules\nsys.exit(status)"
+CODE = """\
+import sys
+from stvsr.cli import main
+status = main(sys.argv[1:])
+assert 'torch' not in sys.modules
+sys.exit(status)
+"""
 
 
 def test_help_and_version_answer_without_loading_pytorch():

@@ -69,7 +69,7 @@ def draw(
 def apply(drawn: Draw, frames: np.ndarray, *, patch: int, scale: int) -> tuple[np.ndarray, tuple[int, int, int, int]]:
     """Crop the patch with a margin from 8-bit frames (T, H, W, 3) and apply the dihedral state and direction of time.
 
-    With the margin, degrading the patch gives the same pixels as degrading the whole frame. It ends at the frame's border.
+    With the margin, degrading the patch gives the same pixels as degrading the whole frame; it ends at the border.
 
     Args:
         drawn: from `draw`.

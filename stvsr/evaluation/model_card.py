@@ -52,7 +52,12 @@ BRIEF_SAMPLE_CLIPS = ScoredClips(
 def measure(methods: Sequence[str], data: str, split: str, clips: Sequence[str] = (), frames: int = 0) -> dict:
     """Return the scores of bicubic and of the generators that `methods` names: protocol -> method -> metric -> mean."""
     config = EvaluationConfig(
-        generators=tuple(methods), data=(data,), split=split, clips=tuple(clips), frames=frames, protocols=CARD_PROTOCOLS
+        generators=tuple(methods),
+        data=(data,),
+        split=split,
+        clips=tuple(clips),
+        frames=frames,
+        protocols=CARD_PROTOCOLS,
     )
     with tempfile.TemporaryDirectory() as folder:
         names = prepare_clips(config, Path(folder))

@@ -11,9 +11,23 @@ from pathlib import Path
 import torch
 
 PACKAGES = (
-    "torch", "torchvision", "numpy", "papermill", "nbconvert", "jupyterlab", "pandas", "seaborn", "scikit-image", "lpips",
-    "av", "opencv-python-headless", "pillow", "safetensors", "scipy", "jinja2",
-)  # fmt: skip
+    "torch",
+    "torchvision",
+    "numpy",
+    "papermill",
+    "nbconvert",
+    "jupyterlab",
+    "pandas",
+    "seaborn",
+    "scikit-image",
+    "lpips",
+    "av",
+    "opencv-python-headless",
+    "pillow",
+    "safetensors",
+    "scipy",
+    "jinja2",
+)
 
 
 def environment() -> dict:
