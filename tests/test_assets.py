@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    """Let every test check hashes anew, and leave no answer of a broken installation behind."""
+    """Clear the cache of checked assets before and after every test."""
     assets.locate.cache_clear()
     yield
     assets.locate.cache_clear()

@@ -20,13 +20,13 @@ def run(*words: object) -> int:
 
 
 def refused(capsys, message: str, *words: object) -> None:
-    """Check that a command says one line on stderr, nothing on stdout, and returns 2."""
+    """Check that a command prints one line on stderr, nothing on stdout, and returns 2."""
     assert run(*words) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("stvsr: ")
-    assert said.err.count("\n") == 1
-    assert message in said.err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("stvsr: ")
+    assert printed.err.count("\n") == 1
+    assert message in printed.err
 
 
 @pytest.fixture
@@ -93,10 +93,10 @@ def test_wrong_options_are_refused_with_the_usage(clip, tmp_path, capsys, words)
 
 def test_assets_lists_every_asset_with_its_licence_and_place(capsys):
     assert run("assets") == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for name, asset in assets.ASSETS.items():
-        assert f"{asset.package} {asset.version}, {asset.licence}" in said
-        assert str(assets.locate(name)) in said
+        assert f"{asset.package} {asset.version}, {asset.licence}" in printed
+        assert str(assets.locate(name)) in printed
 
 
 def test_a_missing_asset_is_reported_with_status_2(capsys, monkeypatch):

@@ -71,7 +71,7 @@ def test_bd_equals_loops_over_blocks():
 @pytest.mark.parametrize("shrink", [bicubic_down, blur_down])
 @pytest.mark.parametrize("turn", [lambda image: image.flip(-1), lambda image: image.flip(-2), lambda image: image.mT])
 def test_mirroring_and_transposing_commute_with_shrinking(shrink, turn):
-    """So there is no phase slip, which would cost decibels."""
+    """There is no phase shift, which would cost decibels of PSNR."""
     image = torch.rand(2, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(shrink(turn(image), 4), turn(shrink(image, 4)), atol=1e-6)
 

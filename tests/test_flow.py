@@ -90,7 +90,7 @@ def test_occlusion_accepts_a_steady_pan_and_finds_what_disagrees():
     assert visible.dtype == torch.bool
     assert visible.all()
     backward = -forward
-    backward[..., 4:8, 4:8] = 5.0  # a patch that says it came from elsewhere
+    backward[..., 4:8, 4:8] = 5.0  # a patch whose backward flow contradicts the forward flow
     visible = occlusion(forward, backward)
     assert not visible[..., 4:8, 4:8].any()
     assert visible[..., 10:, 10:].all()

@@ -162,6 +162,7 @@ def test_every_equation_of_the_study_has_its_functions():
     }
 
 
+@pytest.mark.slow
 def test_lpips_as_a_loss_is_the_metric_and_its_gradient_reaches_the_output_only():
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (2, 2, 32, 32, 3), generator=generator, dtype=torch.uint8).numpy()

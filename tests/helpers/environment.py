@@ -21,7 +21,7 @@ dependencies:
 
 
 def pinned(requirements: str) -> dict[str, str]:
-    """Return name -> version of requirements.txt for Python 3.11 (later Pythons have lines of their own)."""
+    """Return name -> version of requirements.txt for Python 3.11 (later Pythons have separate lines)."""
     pins = re.findall(r"^([a-z0-9-]+)==(\S+)(?: ; ([^\\\n]+))?", requirements, re.MULTILINE)
     return {
         name: version for name, version, marker in pins if ">= '3.12'" not in marker and "== '3.12.*'" not in marker

@@ -202,6 +202,7 @@ def test_the_configuration_refuses_unknown_options(options):
         RecurrentDiscriminatorConfig(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_each_learns_to_distinguish_blurred_from_sharp(norm):
     for network, _ in small(norm, width=8):

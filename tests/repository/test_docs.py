@@ -25,7 +25,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def tracked() -> list[Path]:
-    """Return the files that git tracks (all but the ignored, where there is no git)."""
+    """Return the files that git tracks; none outside a git repository."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
     return [ROOT / line for line in listed.stdout.splitlines()]
 
