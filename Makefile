@@ -11,7 +11,7 @@ help: ## this list
 reproduce: $(VENV)/.installed ## install what is missing, run the quick study, print the path of its report
 	$(BIN)/stvsr reproduce quick
 
-test: lint ## all checks and all tests: code, notebooks (executed small), docs and links
+test: lint ## all checks and all tests, with executed notebooks and the report in a browser
 	$(BIN)/python -m pytest
 
 check: lint ## the same without the slow tests, under a minute
