@@ -87,7 +87,7 @@ def export_weights(
         name: under which the weights are shipped.
         recipe: how they were trained, for the card.
         data: what they were trained on, for the card.
-        base: published weights, to write 8-bit differences from them; `zero`, to write the weights themselves in 8
+        base: published or shipped weights, to write 8-bit differences from them; `zero`, to write the weights themselves in 8
             bits; by default they are written in 16 bits.
         start: shipped or published weights that the training began with, if not those that the checkpoint names.
         brief: score fewer sample frames.
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--recipe", required=True, help="how it was trained")
     parser.add_argument("--data", required=True, help="what it was trained on")
     parser.add_argument(
-        "--base", default="", choices=(*shipped_weights(), *PUBLISHED, ZERO), help="write 8-bit differences from these weights"
+        "--base", default="", choices=(*known, *PUBLISHED, ZERO), help="write 8-bit differences from these weights"
     )
     parser.add_argument(
         "--start", default="", choices=(*known, *PUBLISHED), help="weights that its first training began with"

@@ -151,9 +151,7 @@ def test_one_backward_pass_after_several_forward_passes():
         frame, neighbours, flows = inputs()
         real, fake = network(frame, neighbours, flows), network(frame.flip(3), neighbours, flows)
         flow_real, flow_fake = network(None, neighbours, flows), network(None, neighbours, -flows)
-        (
-            losses.bce_discriminator_loss(real, fake) + losses.bce_discriminator_loss(flow_real, flow_fake)
-        ).backward()
+        (losses.bce_discriminator_loss(real, fake) + losses.bce_discriminator_loss(flow_real, flow_fake)).backward()
 
 
 def test_r1_penalty_can_be_trained_through_every_discriminator():
