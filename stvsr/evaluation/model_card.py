@@ -87,8 +87,8 @@ def export_weights(
         name: under which the weights are shipped.
         recipe: how they were trained, for the card.
         data: what they were trained on, for the card.
-        base: published or shipped weights, to write 8-bit differences from them; `zero`, to write the weights themselves in 8
-            bits; by default they are written in 16 bits.
+        base: published or shipped weights, to write 8-bit differences from them; `zero`, to write the weights
+            themselves in 8 bits; by default they are written in 16 bits.
         start: shipped or published weights that the training began with, if not those that the checkpoint names.
         brief: score fewer sample frames.
         also: further clips to score: their description -> their folder.
