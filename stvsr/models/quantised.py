@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stvsr.errors import InputError
 
-ZERO = "zero"  # base of weights that are no differences
+ZERO = "zero"  # the base of weights that are stored themselves
 LEVELS = 127  # largest value of a signed byte that has a negative counterpart
 SCALE = "/scale"  # suffix of the factors of a tensor of bytes, one per row
 

@@ -70,6 +70,15 @@ def test_readme_imports_exist():
         assert set(names.split(", ")) <= set(vars(importlib.import_module(module))), module
 
 
+def test_readme_names_functions_that_exist():
+    answers = re.findall(r"`(\w+)` in \[.*?\]\((.*?)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(answers) >= 4
+    for name, path in answers:
+        assert re.search(rf"^(def {name}\b|{name}\b.* = )", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), (
+            name
+        )
+
+
 def test_modules_named_in_commands_and_paths_exist():
     for path in [*MARKDOWN, *STUDIES, *(ROOT / "stvsr").rglob("*.py"), *(ROOT / "benchmarks").glob("*.py")]:
         text = path.read_text(encoding="utf-8")
