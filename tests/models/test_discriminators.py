@@ -117,9 +117,9 @@ def test_width_scales_every_network():
 def test_gradients_reach_every_input_and_every_parameter_in_use(norm):
     for network, inputs in small(norm):
         values = [value.requires_grad_() for value in inputs()]
-        loss = losses.generator_loss(network(*values))
+        loss = losses.bce_generator_loss(network(*values))
         if isinstance(network, RecurrentDiscriminator):
-            loss = loss + losses.generator_loss(network.forward_flow(values[2], values[1]))
+            loss = loss + losses.bce_generator_loss(network.forward_flow(values[2], values[1]))
         loss.backward()
         assert all(value.grad.abs().sum() > 0 for value in values)
         idle = [name for name, p in network.named_parameters() if p.requires_grad and p.grad is None]
@@ -139,7 +139,7 @@ def test_frozen_discriminators_pass_gradients_on_but_keep_none():
     for network, inputs in small("batch"):
         network.requires_grad_(False)
         values = [value.requires_grad_() for value in inputs()]
-        losses.generator_loss(network(*values)).backward()
+        losses.bce_generator_loss(network(*values)).backward()
         assert values[0].grad.abs().sum() > 0
         assert all(p.grad is None for p in network.parameters())
 
@@ -216,7 +216,7 @@ def test_each_learns_to_distinguish_blurred_from_sharp(norm):
         optimiser = torch.optim.Adam(network.parameters(), 1e-3)
         for _ in range(40):
             optimiser.zero_grad()
-            losses.discriminator_loss(network(*real), network(*fake)).backward()
+            losses.bce_discriminator_loss(network(*real), network(*fake)).backward()
             optimiser.step()
         assert network(*real).min() > network(*fake).max() + 0.4, type(network).__name__
 

@@ -104,7 +104,7 @@ def test_flow_discriminators_gradient_reaches_flow_network_and_frames():
     ).requires_grad_(False)
     frame, neighbours = noise(1, 3, 64, 64, seed=1).requires_grad_(), noise(1, 2, 3, 64, 64, seed=2)
     flows = torch.stack([flow_net.pixels(neighbours[:, k], frame) for k in range(2)], dim=1)
-    losses.flow_adversarial_loss(discriminator.forward_flow(flows, neighbours)).backward()
+    losses.bce_generator_loss(discriminator.forward_flow(flows, neighbours)).backward()
     assert frame.grad.abs().sum() > 0
     without = [
         name for name, p in flow_net.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())
