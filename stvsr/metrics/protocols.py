@@ -5,6 +5,7 @@ border, the frames dropped, the degradation and the hashes of the measuring netw
 meet in one table.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,16 +24,33 @@ CROP_MULTIPLE, CROP_MARGIN = 32, 16
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric: how it is computed and how its values read.
+    """One metric: how it is computed, and everything a reader is told about it.
 
-    `frame` measures a result's view against the truth's, `pair` a pair of frames against the truth's pair; one of the
-    two is given. `own` says that the truth has a value of its own, the reference (or floor) for everyone else's.
-    `network` is the measuring network; `colour` differs from the protocol's where it is given.
+    Attributes:
+        name: as in every table's column `metric`.
+        label: for readers.
+        unit: of the values, empty for a plain number.
+        what: what the metric measures, in words.
+        role: the question that it answers: "fidelity", "perception" or "time".
+        digits: decimals of its values in tables.
+        low, high: the range of its values; no interval leaves it.
+        higher_is_better: ignored where `own` is set.
+        frame: measures a result's view against the truth's; given for a metric of single frames.
+        pair: measures a pair of frames against the truth's pair; given for a metric of change over time.
+        own: the truth has a value of its own, the reference (or floor) for everyone else's.
+        network: the measuring network.
+        flow: the optical flow estimator.
+        colour: given where it differs from the protocol's.
     """
 
     name: str
     label: str
-    unit: str
+    unit: str = ""
+    what: str = ""
+    role: str = ""
+    digits: int = 3
+    low: float = 0.0
+    high: float = math.inf
     higher_is_better: bool = False
     frame: Callable[[View, View], float] | None = None
     pair: Callable[[Pair, Pair], float] | None = None
@@ -46,12 +64,36 @@ class Metric:
         """Return which values are better, in words."""
         return "closer to the truth's own" if self.own else "higher" if self.higher_is_better else "lower"
 
+    @property
+    def direction(self) -> str | None:
+        """Return "higher" or "lower"; None where the truth has its own value, or the definition is unknown."""
+        known = self.frame is not None or self.pair is not None
+        return self.better if known and not self.own else None
 
-def _network_metric(name: str, label: str) -> Metric:
+    @property
+    def short(self) -> str:
+        """Return the label without what stands in brackets."""
+        return self.label.partition(" (")[0]
+
+    @property
+    def title(self) -> str:
+        """Return label and unit, as on an axis."""
+        return f"{self.label}, {self.unit}" if self.unit else self.label
+
+    @property
+    def compared(self) -> tuple[str, str | None]:
+        """Return what a comparison of two methods is about, and its good direction.
+
+        Where the truth has a value of its own, methods are compared by their distance from it.
+        """
+        return (f"{self.title}, distance from the truth's", "lower") if self.own else (self.title, self.direction)
+
+
+def _network_metric(name: str, label: str, what: str) -> Metric:
     def measure(result: View, target: View) -> float:
         return perceptual.network(name, target.device).distance(result.features(name), target.features(name))
 
-    return Metric(name=name, label=label, unit="", frame=measure, network=name, colour="rgb")
+    return Metric(name=name, label=label, what=what, role="perception", frame=measure, network=name, colour="rgb")
 
 
 def _psnr(result: View, target: View) -> float:
@@ -70,27 +112,58 @@ def _niqe(result: View, _target: View) -> float:
     return niqe(result.frame) if rows * columns > 1 else float("nan")
 
 
-METRICS = {
+METRICS = {  # in the order of the tables
     metric.name: metric
     for metric in (
-        Metric(name="psnr", label="PSNR", unit="dB", higher_is_better=True, frame=_psnr),
-        Metric(name="ssim", label="SSIM", unit="", higher_is_better=True, frame=_ssim),
-        _network_metric("lpips", "LPIPS (AlexNet)"),
-        _network_metric("lpips_vgg", "LPIPS (VGG16)"),
-        _network_metric("dists", "DISTS"),
-        Metric(name="niqe", label="NIQE", unit="", frame=_niqe, own=True, colour="y"),
-        Metric(name="tof", label="tOF", unit="px", pair=temporal.pair_tof, flow="farneback", colour="grey"),
         Metric(
-            name="tof_spynet", label="tOF (SPyNet)", unit="px", flow="spynet", colour="rgb",
+            name="psnr", label="PSNR", unit="dB", role="fidelity", digits=2, higher_is_better=True, frame=_psnr,
+            what="pixel error on a logarithmic scale; rewards blur where detail is uncertain",
+        ),
+        Metric(
+            name="ssim", label="SSIM", role="fidelity", digits=4, low=-1.0, high=1.0, higher_is_better=True,
+            frame=_ssim, what="similarity of local structure, 1 is identical",
+        ),
+        _network_metric(
+            "lpips", "LPIPS (AlexNet)",
+            "distance between images by a network trained on human judgements, 0 is identical",
+        ),
+        _network_metric("lpips_vgg", "LPIPS (VGG16)", "the same distance by another network"),
+        _network_metric("dists", "DISTS", "distance in structure and texture; tolerates resampled texture"),
+        Metric(
+            name="niqe", label="NIQE", role="perception", digits=2, frame=_niqe, own=True, colour="y",
+            what="how unnatural a frame looks, judged without the truth",
+        ),
+        Metric(
+            name="tof", label="tOF", unit="px", role="time", pair=temporal.pair_tof, flow="farneback", colour="grey",
+            what="distance between the motion of the output and the true motion",
+        ),
+        Metric(
+            name="tof_spynet", label="tOF (SPyNet)", unit="px", role="time", flow="spynet", colour="rgb",
             pair=lambda result, target: temporal.pair_tof(result, target, "spynet"),
+            what="the same distance with another flow estimator",
         ),
-        Metric(name="tlp100", label="tLP x100", unit="", pair=temporal.pair_tlp, network="lpips", colour="rgb"),
         Metric(
-            name="warping_error", label="warping error x1000", unit="", pair=temporal.pair_warping_error, own=True, flow="dis",
-            colour="rgb",
+            name="tlp100", label="tLP x100", role="time", pair=temporal.pair_tlp, network="lpips", colour="rgb",
+            what="how far the amount of change from frame to frame is from the truth's, by LPIPS",
         ),
-        Metric(name="profile", label="temporal profile", unit="levels", pair=temporal.pair_profile, colour="y"),
-        Metric(name="flicker", label="static flicker", unit="levels", pair=temporal.pair_flicker, own=True, colour="y"),
+        Metric(
+            name="tlp100_signed", label="signed tLP x100", role="time", low=-math.inf, own=True, network="lpips",
+            pair=temporal.pair_tlp_signed, colour="rgb",
+            what="the same with its sign: below 0 the output changes less from frame to frame than the truth",
+        ),
+        Metric(
+            name="warping_error", label="warping error x1000", role="time", pair=temporal.pair_warping_error, own=True,
+            flow="dis", colour="rgb",
+            what="what remains after following the true motion from frame to frame; the truth has a floor of its own",
+        ),
+        Metric(
+            name="profile", label="temporal profile", unit="levels", role="time", pair=temporal.pair_profile,
+            colour="y", what="difference between the output's change over time and the truth's, pixel by pixel",
+        ),
+        Metric(
+            name="flicker", label="static flicker", unit="levels", role="time", pair=temporal.pair_flicker,
+            own=True, colour="y", what="change over time where the truth stands still",
+        ),
     )
 }  # fmt: skip
 
@@ -154,7 +227,7 @@ PROTOCOLS = {
             source="Vid4 tables from TOFlow to RVRT: MATLAB's Y, Wang's SSIM",
         ),
         Protocol(
-            name="seed-rgb", version=1, colour="rgb", metrics=("psnr", "ssim"),
+            name="original-rgb", version=1, colour="rgb", metrics=("psnr", "ssim"),
             source="Chadha and Masoud 2019, section 5; as literature-y on RGB",
         ),
         Protocol(
@@ -163,23 +236,24 @@ PROTOCOLS = {
             source="Chu et al. 2020, section 5.2, and its published evaluation",
         ),
         Protocol(
-            name="study", version=1, colour="rgb", metrics=("lpips", "niqe", "warping_error", "profile", "flicker"),
+            name="study", version=2, colour="rgb",
+            metrics=("lpips", "niqe", "tlp100_signed", "warping_error", "profile", "flicker"),
             source="this study: full frames, coherence measured without a network",
         ),
         Protocol(
             name="second-opinion", version=1, colour="rgb", metrics=("lpips_vgg", "dists", "tof_spynet"),
-            source="this study: what other networks say on full frames; about 15 processor seconds per 720x576 frame",
+            source="this study: other networks on full frames; about 15 processor seconds per 720x576 frame",
         ),
     )
 }  # fmt: skip
 
 
-def find_protocol(name: str) -> Protocol:
-    """Return the named protocol.
+ALIASES = {"seed-rgb": "original-rgb"}  # earlier names that study files may still use
 
-    Raises:
-        InputError: there is none of this name.
-    """
+
+def find_protocol(name: str) -> Protocol:
+    """Return a protocol by name or earlier name; InputError lists the names."""
+    name = ALIASES.get(name, name)
     if name not in PROTOCOLS:
         raise InputError(f"protocol {name!r} is unknown: choose from {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]

@@ -114,7 +114,7 @@ def score_methods(
     with torch.inference_mode():
         for index, frames in _kept(results, targets, protocol):
             views = _views(frames, index, protocol, device)
-            if {"lpips", "tlp100"} & set(protocol.metrics):
+            if any(METRICS[name].network == "lpips" for name in protocol.metrics):
                 fill_features(views.values(), "lpips")
             pairs = {name: Pair(previous[name], view) for name, view in views.items()} if previous else {}
             for name in views:

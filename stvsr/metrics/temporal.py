@@ -1,8 +1,8 @@
-"""Coherence in time: how a result changes from frame to frame, against how the truth does.
+"""Temporal metrics: how a result changes from frame to frame, compared with the truth.
 
 A metric of this family takes two clips and returns one value per pair of successive frames. Its core, `pair_*`, takes
-two pairs whose flows and features are computed once (`stvsr.metrics.views`). No one of them is enough: `README.md` says
-why.
+two pairs whose flows and features are computed once (`stvsr.metrics.views`). No single one is enough; `README.md`
+explains why.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,9 +17,8 @@ from stvsr.metrics.fidelity import check_pair
 from stvsr.metrics.views import Pair, View, lockstep
 from stvsr.warp import warp
 
-STATIC_LEVELS = 2.0  # luma levels that sensor noise or a codec may move a pixel that stands still
-STATIC_SHARE = 0.01  # of the frame: below, there is no static region to speak of
-
+STATIC_LEVELS = 2.0  # luma levels by which sensor noise or a codec may change a pixel that stands still
+STATIC_SHARE = 0.01  # of the frame; below it, the static region is too small to measure
 
 Clip = Iterable[np.ndarray]
 
@@ -43,7 +42,7 @@ def tof(results: Clip, targets: Clip, *, estimator: str = "farneback") -> np.nda
     return _over_pairs(results, targets, lambda result, target: pair_tof(result, target, estimator))
 
 
-def tlp(results: Clip, targets: Clip, *, net: str = "alex", device: str = "cpu") -> np.ndarray:
+def tlp(results: Clip, targets: Clip, *, net: str = "alex", device: str = "cpu", signed: bool = False) -> np.ndarray:
     """Return tLP100: 100 |LPIPS(truth_{t-1}, truth_t) - LPIPS(result_{t-1}, result_t)|.
 
     Source: Chu et al. 2020 (TecoGAN), section 5.2, in the unit of its tables.
@@ -53,23 +52,27 @@ def tlp(results: Clip, targets: Clip, *, net: str = "alex", device: str = "cpu")
         targets: as many, as large.
         net: "alex" (as published) or "vgg".
         device: where the network runs.
+        signed: return 100 (LPIPS(result_{t-1}, result_t) - LPIPS(truth_{t-1}, truth_t)) instead: below 0 the result
+            changes less than the truth (too smooth), above 0 more (flicker).
 
     Returns:
-        (T-1,) float, 0 where appearance changes as much as the truth's, lower is better.
+        (T-1,) float, 0 where appearance changes as much as the truth's; without `signed`, lower is better.
 
     Raises:
         InputError: as for `tof`.
     """
     name = "lpips" if net == "alex" else f"lpips_{net}"
-    return _over_pairs(results, targets, lambda result, target: pair_tlp(result, target, name), device=device)
+    measure = pair_tlp_signed if signed else pair_tlp
+    return _over_pairs(results, targets, lambda result, target: measure(result, target, name), device=device)
 
 
 def warping_error(results: Clip, targets: Clip, *, estimator: str = "dis") -> np.ndarray:
     """Return the occlusion-masked warping error x1000: what moves along the truth's flow should not change.
 
-    The previous result is brought onto the current one by the truth's flow; mean squared RGB difference in [0, 1] over
-    the pixels that the truth's flows call visible (Lai et al. 2018, section 4.2; masks of Ruder et al. 2016). The
-    truth's own value is the floor: pass it as `results`. A blurred result falls below it, and is not better for that.
+    The previous result is warped onto the current one by the truth's flow; the error is the mean squared RGB difference
+    in [0, 1] over the pixels that are visible in both frames according to the truth's flows (Lai et al. 2018, section
+    4.2; masks of Ruder et al. 2016). The truth's own value is the floor: pass the truth as `results` to measure it. A
+    blurred result falls below the floor without being better.
 
     Args:
         results: uint8 (H, W, 3) RGB frames.
@@ -86,7 +89,7 @@ def warping_error(results: Clip, targets: Clip, *, estimator: str = "dis") -> np
 
 
 def profile(results: Clip, targets: Clip) -> np.ndarray:
-    """Return the temporal-profile difference: mean |change of a result's luma - change of the truth's|, in 8-bit levels.
+    """Return the temporal-profile difference, mean |change of a result's luma - change of the truth's|, 8-bit levels.
 
     A temporal profile is one image row drawn over time; this compares the slopes along time of every row's profile, so
     a constant offset costs nothing and jitter costs all of itself.
@@ -132,7 +135,12 @@ def pair_tof(result: Pair, target: Pair, estimator: str = "farneback") -> float:
 
 def pair_tlp(result: Pair, target: Pair, name: str = "lpips") -> float:
     """tLP100 of one pair by the named network, on cropped frames."""
-    return 100 * abs(target.distance(name) - result.distance(name))
+    return abs(pair_tlp_signed(result, target, name))
+
+
+def pair_tlp_signed(result: Pair, target: Pair, name: str = "lpips") -> float:
+    """Signed tLP100 of one pair: how much more the result's appearance changes than the truth's."""
+    return 100 * (result.distance(name) - target.distance(name))
 
 
 def pair_warping_error(result: Pair, target: Pair, estimator: str = "dis") -> float:
@@ -179,7 +187,7 @@ def _over_pairs(
     values, before = [], None
     with torch.inference_mode():
         for frames in lockstep({"results": results, "targets": targets}):
-            check_pair(*frames.values())
+            check_pair(frames["results"], frames["targets"])
             now = [View(frame, device=device) for frame in frames.values()]
             if before is not None:
                 values.append(measure(Pair(before[0], now[0]), Pair(before[1], now[1])))

@@ -30,7 +30,7 @@ def test_recorded_tecogan_scores_are_reproduced():
         assert means.loc[metric, "size"] == count
 
 
-@pytest.mark.parametrize("name", ["literature-y", "seed-rgb"])
+@pytest.mark.parametrize("name", ["literature-y", "original-rgb"])
 def test_recorded_fidelity_is_reproduced(name):
     truth, bicubic, scores = recorded()
     means = score_clip(bicubic, truth, PROTOCOLS[name]).groupby("metric")["value"].mean()

@@ -131,7 +131,7 @@ def test_protocols_never_share_a_table(clips):
     rows = [
         evaluate({"a": clips / "soft"}, clips / "truth", name, progress=False) for name in ("literature-y", "seed-rgb")
     ]
-    with pytest.raises(InputError, match="literature-y, seed-rgb never share a table"):
+    with pytest.raises(InputError, match="literature-y, original-rgb never share a table"):
         text(pd.concat(rows))
 
 

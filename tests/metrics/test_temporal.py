@@ -1,5 +1,7 @@
 """Coherence in time: closed forms, and what each metric punishes and what it does not."""
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -28,6 +30,16 @@ def test_a_frame_shuffled_clip_is_punished(metric, clip):
 @pytest.mark.parametrize("metric", [temporal.tof, temporal.tlp, temporal.profile])
 def test_the_truth_is_at_distance_zero_from_itself(metric, clip):
     assert metric(clip, clip) == pytest.approx(np.zeros(len(clip) - 1), abs=1e-6)
+
+
+def test_signed_tlp_tells_too_smooth_from_flickering(clip):
+    smooth = temporal.tlp(np.repeat(clip[:1], len(clip), axis=0), clip, signed=True)
+    shaking = temporal.tlp(shuffled(clip), clip, signed=True)
+    assert smooth.max() < 0 < shaking.max()
+    assert np.abs(shaking) == pytest.approx(temporal.tlp(shuffled(clip), clip))
+    assert smooth == pytest.approx(
+        -100 * np.array([perceptual.lpips(*pair) for pair in itertools.pairwise(clip)]), rel=1e-4
+    )
 
 
 def grainy(clip: np.ndarray) -> np.ndarray:
