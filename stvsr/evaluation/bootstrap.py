@@ -1,40 +1,55 @@
 """Intervals for a mean over seeds, clips and frames: studentised cluster bootstrap, block bootstrap, Holm's correction.
 
-Which bootstrap depends on how many clips there are:
+The number of clips decides which bootstrap is used:
 
-- five clips or more: whole clips are drawn, and seeds as a second, crossed level. The statement is about clips like
-these. A
-  drawn clip brings its frames' noise along, so frames are not drawn again inside it (that would count their noise
-  twice; Davison and Hinkley 1997, section 3.8). The bootstrap is studentised: percentiles of so few clips are too
-  narrow.
-- four clips or fewer cannot speak for other clips, and a bootstrap over so few is known to be too narrow. Frames are
-drawn in
-  blocks within each clip, and the statement is about more frames of these clips only.
+- Five clips or more: whole clips are drawn, and seeds as a second, crossed level. The interval is about clips like
+  these. A drawn clip keeps its frames' noise, so frames are not drawn again inside it, which would count their noise
+  twice. The bootstrap is studentised, because percentile intervals of so few clips are too narrow.
+- Four clips or fewer: they cannot represent other clips, and a bootstrap over so few clips is too narrow. Blocks of
+  frames are drawn within each clip, and the interval is about more frames of these clips only.
+
+References:
+    Cameron, Gelbach and Miller 2011, Robust inference with multiway clustering (variance over clips and seeds).
+    Davison and Hinkley 1997, Bootstrap methods and their application, section 3.8 (nested data) and 5.2 (studentised).
+    Holm 1979, A simple sequentially rejective multiple test procedure.
+    Politis and Romano 1992, A circular block-resampling procedure for stationary data.
+    Satterthwaite 1946, An approximate distribution of estimates of variance components (degrees of freedom).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
-FEWEST_CLIPS = 5  # to speak for clips that were not seen
-FEWEST_FRAMES = 4  # of a clip, to see how much its frames vary
+FEWEST_CLIPS = 5  # for an interval about other clips
+FEWEST_FRAMES = 4  # of a clip, to estimate how much its frames vary
 CONFIDENCE = 0.95
 DRAWS = 2000
 LARGEST = 4_000_000  # draws x clips held at once; thousands of clips need fewer draws
 MARGIN = 1.5  # standard errors of the estimated autocorrelation
-HIGHEST = 0.95  # autocorrelation beyond which a short clip cannot tell anything
+HIGHEST = 0.95  # largest autocorrelation that is assumed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean over seeds, clips and frames with its interval; `low`, `high` and `p` are NaN where nothing varies visibly."""
+    """A mean over seeds, clips and frames with its interval; `low`, `high` and `p` are NaN for too few frames."""
 
     mean: float
     low: float
     high: float
     p: float
+
+
+def within(found: Estimate, low: float, high: float) -> tuple[float, float]:
+    """Return an estimate's interval cut at the ends of the range of what it estimates; NaN stays NaN.
+
+    The true value lies in that range, so the part cut off never covers it and the coverage stays the same.
+    """
+    if np.isnan(found.low):
+        return found.low, found.high
+    return max(found.low, low), min(found.high, high)
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -67,7 +82,7 @@ def estimate(
         error, freedom, extremes = _by_frames(values, cells)
     else:
         return Estimate(mean=mean, low=np.nan, high=np.nan, p=np.nan)
-    if error <= 1e-12 * max(1.0, abs(mean)):  # the same difference everywhere: nothing is left to chance
+    if error <= 1e-12 * max(1.0, abs(mean)):  # the same value everywhere: no uncertainty
         return Estimate(mean=mean, low=mean, high=mean, p=float(abs(mean) <= 1e-12))
     # with few seeds the draws are too coarse, with skewed clips Student's t is too narrow: take the wider of the two
     quantile = max(
@@ -83,7 +98,7 @@ def estimate(
 
 
 def _by_clips(cells: np.ndarray, draws: int, random: np.random.Generator) -> tuple[float, float, np.ndarray]:
-    """Draw clips and seeds (crossed); return standard error, degrees of freedom and the draws' |t|, which studentises them."""
+    """Draw clips and seeds (crossed); return standard error, degrees of freedom and the draws' |t|."""
     seeds, clips = cells.shape
     draws = min(draws, max(199, LARGEST // clips))
     mean, variance, freedom = _crossed(cells, np.full((1, seeds), 1 / seeds), np.full((1, clips), 1 / clips))
@@ -92,14 +107,14 @@ def _by_clips(cells: np.ndarray, draws: int, random: np.random.Generator) -> tup
     drawn, spread, _ = _crossed(cells, of_seeds, of_clips)
     floor = (
         1e-12 * variance[0] + np.finfo(float).tiny
-    )  # a draw of one clip only has no spread: its |t| is as large as can be
+    )  # a draw of a single clip has no spread: its |t| becomes very large
     return float(np.sqrt(variance[0])), float(freedom[0]), np.abs(drawn - mean) / np.sqrt(np.maximum(spread, floor))
 
 
 def _crossed(
     cells: np.ndarray, of_seeds: np.ndarray, of_clips: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mean, its variance and Satterthwaite's degrees of freedom of (seeds, clips) cells under each row of weights.
+    """Return mean, variance and Satterthwaite's degrees of freedom of (seeds, clips) cells under each row of weights.
 
     Two-way clustered (Cameron, Gelbach and Miller 2011): variance between clips, plus between seeds, minus what both
     count.
@@ -119,19 +134,19 @@ def _crossed(
     return mean, variance, _satterthwaite([between_clips, between_seeds], [clips - 1, seeds - 1])
 
 
-def _satterthwaite(variances: Sequence[np.ndarray], freedoms: Sequence[float]) -> np.ndarray:
+def _satterthwaite(variances: Sequence[Any], freedoms: Sequence[float]) -> Any:
     """Return the degrees of freedom of a sum of independent variance estimates (Satterthwaite 1946)."""
     parts = sum(variance**2 / freedom for variance, freedom in zip(variances, freedoms, strict=True))
     return sum(variances) ** 2 / np.maximum(parts, np.finfo(float).tiny)
 
 
 def _by_frames(values: Sequence[np.ndarray], cells: np.ndarray) -> tuple[float, float, np.ndarray]:
-    """Draw blocks of frames within each clip, and add the seeds' variance; return standard error and degrees of freedom.
+    """Draw blocks of frames within each clip, add the seeds' variance; return standard error and degrees of freedom.
 
     The block bootstrap's variance is computed exactly, which is what infinitely many draws would give, and divided by
-    the share of the true variance that blocks of this length see under the clips' common autocorrelation. That one is
-    taken above its estimate, so that false alarms stay below their rate where few frames change slowly (simulated up to
-    0.8).
+    the share of the true variance that blocks of this length contain under the clips' common autocorrelation. The
+    autocorrelation is taken above its estimate, so that false alarms stay below their rate where few frames change
+    slowly (simulated up to 0.8).
     """
     series = [clip.mean(axis=0) for clip in values]
     correlation = autocorrelation(series)
@@ -153,25 +168,25 @@ def _by_frames(values: Sequence[np.ndarray], cells: np.ndarray) -> tuple[float, 
 
 
 def block_length(count: int) -> int:
-    """Return the frames per block: a quarter of the clip, or its root where that is longer, so that dependence fits inside."""
+    """Return the frames per block: a quarter of the clip or its square root, whichever is longer."""
     return int(np.ceil(max(count / 4, np.sqrt(count))))
 
 
 def block_variance(frames: np.ndarray, length: int) -> float:
-    """Return the variance of the mean of (T,) values under a circular block bootstrap (Politis and Romano 1992), exactly."""
+    """Return the exact variance of the mean of (T,) values under the circular block bootstrap of Politis and Romano."""
     around = np.concatenate([frames, frames[: length - 1]])
     means = np.convolve(around, np.full(length, 1 / length), mode="valid")
     return float(((means - frames.mean()) ** 2).mean() * length / len(frames))
 
 
-def mean_variance(correlation: float, count: int | np.ndarray) -> float | np.ndarray:
+def mean_variance(correlation: Any, count: Any) -> Any:
     """Return var(mean of n) / var(one) of a first-order autoregression with this correlation between neighbours."""
     rest = 1 - correlation
     return ((1 + correlation) / rest - 2 * correlation * (1 - correlation**count) / (count * rest**2)) / count
 
 
 def _seen_variance(correlation: float, count: int, length: int) -> float:
-    """Return the expected `block_variance` of unit-variance autoregressive frames; a block around the end is two pieces."""
+    """Return the expected `block_variance` of unit-variance autoregressive frames; blocks wrap around the end."""
     tail = np.arange(1, length)
     head, rest = length - tail, 1 - correlation
     between = correlation ** (count - length + 1) * (1 - correlation**tail) * (1 - correlation**head) / rest**2
@@ -181,7 +196,7 @@ def _seen_variance(correlation: float, count: int, length: int) -> float:
 
 
 def autocorrelation(series: Iterable[np.ndarray]) -> float:
-    """Estimate the correlation between successive frames, common to all clips, without the bias of short clips; in [0, 0.95].
+    """Estimate the correlation between successive frames, common to all clips, free of short clips' bias; in [0, 0.95].
 
     The sample value is too low because each clip's mean is estimated too: the correlation returned is the one under
     which the sample value is expected.

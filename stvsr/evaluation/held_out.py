@@ -33,6 +33,10 @@ from stvsr.video.writer import write_frames
 
 SCALE = 4
 CONTROL = "pixel-control"
+WORDS = (  # columns of text
+    "method", "arm", "reference", "clip", "protocol", "metric", "verdict", "sentence", "colour", "border", "degradation",
+    "weights",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,16 +161,10 @@ def score(config: EvaluationConfig, folder: Path, clips: list[str]) -> pd.DataFr
                 path, evaluate(methods, outputs / TRUTH / clip, protocol, degradation=config.degradation, device=device)
             )
             write_text(note, stamp)
-        tables.append(_read_scores(path))
+        tables.append(read_csv(path))
     metrics = pd.concat(tables, ignore_index=True)
     write_csv(folder / "metrics.csv", metrics)
     return metrics
-
-
-def _read_scores(path: Path) -> pd.DataFrame:
-    words = dict.fromkeys(("method", "arm", "clip", "border", "weights"), str) | {"seed": "Int64"}
-    empty = {"seed": "", "value": ""}  # elsewhere, a clip may be named NA
-    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=empty)
 
 
 def _mind_the_time(folder: Path) -> None:
@@ -181,12 +179,12 @@ def _keep_only(folder: Path, names: Iterable[str]) -> None:
 
 
 def summarise(config: EvaluationConfig, folder: Path, metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write and return the means with intervals, and the differences from the control (empty without one)."""
+    """Write and return the means, and the differences from the control and from twins (empty where neither is there)."""
     summary = comparison.summarise(metrics)
-    has_control = config.control in set(metrics["arm"])
-    comparisons = comparison.compare(metrics, config.control) if has_control else pd.DataFrame()
+    control = config.control if config.control in set(metrics["arm"]) else None
+    comparisons = comparison.compare(metrics, control)
     write_csv(folder / "summary.csv", summary)
-    if has_control:
+    if len(comparisons):
         write_csv(folder / "comparisons.csv", comparisons)
     else:
         (folder / "comparisons.csv").unlink(missing_ok=True)
@@ -198,9 +196,17 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(index=False))
 
 
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a table of scores or comparisons; only numbers can be missing, because a clip may be named NA."""
+    header = pd.read_csv(path, nrows=0).columns
+    missing = {name: ["", "nan", "NaN", "NA"] for name in header if name not in WORDS}
+    types = dict.fromkeys(WORDS, str) | {"seed": "Int64"}
+    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
+
+
 def table_of(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """Return one protocol's means as a table, a row per arm and a column per metric; its caption names the protocol."""
-    rows = summary[summary["protocol"] == protocol]
+    rows = summary[summary["protocol"] == find_protocol(protocol).name]
     return rows.pivot_table(index="arm", columns="metric", values="mean", sort=False)
 
 

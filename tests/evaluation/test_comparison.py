@@ -1,4 +1,4 @@
-"""Comparisons: closed forms, simulated coverage and false positives, and what a sentence may say."""
+"""Comparisons: closed forms, simulated coverage, false positives and false credits, wording of the sentences."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,10 @@ from scipy import stats
 
 from stvsr.errors import InputError
 from stvsr.evaluation import bootstrap, comparison
-from stvsr.evaluation.bootstrap import estimate, holm
-from stvsr.evaluation.comparison import clip_means, compare, summarise
+from stvsr.evaluation.bootstrap import Estimate, estimate, holm, within
+from stvsr.evaluation.comparison import NO_DIFFERENCE, clip_means, compare, summarise
+from stvsr.evaluation.held_out import read_csv, write_csv
+from stvsr.metrics.protocols import METRICS
 
 
 def autoregressive(random: np.random.Generator, rows: int, frames: int, correlation: float) -> np.ndarray:
@@ -102,7 +104,8 @@ def row(
     method = arm if seed is None else f"{arm}@{seed}"
     return {
         "method": method, "arm": arm, "seed": seed, "clip": clip, "frame": frame, "metric": metric, "value": value,
-        "protocol": protocol, "version": 1, "colour": "rgb", "border": "0", "dropped": 2, "degradation": "bi", "weights": "",
+        "protocol": protocol, "version": 1, "colour": "rgb", "border": "0", "dropped": 2, "degradation": "bi",
+        "weights": "",
     }  # fmt: skip
 
 
@@ -142,7 +145,7 @@ def test_where_the_truth_has_its_own_value_better_is_closer_to_it():
     assert found.loc["shaky", "difference"] == pytest.approx(1, abs=0.1)
 
 
-def test_an_arm_as_far_above_the_truth_as_the_control_is_below_is_not_told_apart():
+def test_no_difference_is_detected_between_equal_distances_above_and_below_the_truth():
     random = np.random.default_rng(8)
     values = {"pixel-control": 4.0, "sharp": 6.0, "truth": 5.0}
     rows = [
@@ -160,11 +163,11 @@ def test_an_arm_as_far_above_the_truth_as_the_control_is_below_is_not_told_apart
         for frame in range(4)
     ]
     found = compare(pd.DataFrame(rows)).iloc[0]
-    assert found["verdict"] == "not told apart"
+    assert found["verdict"] == NO_DIFFERENCE
     assert abs(found["difference"]) < 0.15
 
 
-def test_one_clip_and_one_seed_say_so():
+def test_one_clip_and_one_seed_are_named_as_limits():
     found = compare(two_arms()).iloc[0]
     assert found["verdict"] == "worse"
     assert "On the 12 frames of this clip only: other clips may differ" in found["sentence"]
@@ -181,7 +184,7 @@ def test_too_few_frames_have_a_difference_and_no_interval():
     assert found["difference"] == pytest.approx(0.1, abs=0.02)
     assert found[["low", "high", "p", "p_holm"]].isna().all()
     assert (
-        found["verdict"] == "not told apart"
+        found["verdict"] == NO_DIFFERENCE
         and "too few frames for an interval: the shortest clip has" in found["sentence"]
     )
 
@@ -286,7 +289,119 @@ def test_what_cannot_be_compared_is_refused(change, words):
         compare(change(two_arms(seeds=(0, 1))))
 
 
+# Twins ----------------------------------------------------------------------------------------------------------------
+
+
+def with_twins(random: np.random.Generator, clips: int, seeds: int, effect: float = 0.0) -> pd.DataFrame:
+    """Three arms that differ from the control and, but for `effect`, not from their twins; tecogan's four metrics."""
+    arms = {"pixel-control": 0.0, "t1": -1.0, "t2": 1.0, "d1": -1.0 + effect, "d2": -1.0, "d3": 1.0}
+    rows = []
+    for metric in ("psnr", "lpips", "tof", "tlp100"):
+        frame = random.normal(0, 1, (clips, 16))  # how hard a frame is
+        for arm, level in arms.items():
+            suits = 0.1 * random.standard_normal((clips, 1)) * (clips > 4)  # how well an arm happens to suit a clip
+            for seed in range(seeds):
+                luck = 0.1 * random.standard_normal() * (seeds > 1)  # of the training
+                values = 20 + level + frame + suits + luck + 0.1 * autoregressive(random, clips, 16, 0.6)
+                rows += [
+                    row(arm, seed, f"c{clip}", t, values[clip, t], metric) for clip in range(clips) for t in range(16)
+                ]
+    return pd.DataFrame(rows)
+
+
+TWINS = {"d1": "t1", "d2": "t1", "d3": "t2"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("clips", "seeds"), [(2, 1), (6, 1), (2, 3)])
+def test_an_arm_that_equals_its_twin_is_hardly_ever_credited(clips, seeds):
+    random, runs, credited = np.random.default_rng(0), 120, 0
+    for run in range(runs):
+        found = compare(with_twins(random, clips, seeds), twins=TWINS, draws=199, seed=run)
+        against_control = found[~found["is_twin"] & (found["metric"] == "lpips") & (found["arm"] != "t2")]
+        assert len(against_control) == 4
+        of_twins = found[found["is_twin"]]
+        assert len(of_twins) == 3 * 4
+        credited += (of_twins["verdict"] != NO_DIFFERENCE).any()  # of any arm in any metric, for better or worse
+    # at most the nominal 5% of the runs; the standard error of 120 runs is 0.02
+    assert credited / runs <= 0.05 + 0.02
+
+
+def test_only_the_difference_from_the_twin_is_attributed_to_the_discriminator():
+    found = compare(with_twins(np.random.default_rng(0), 2, 1, effect=-0.5), twins=TWINS)
+    lpips = found[found["metric"] == "lpips"].set_index(["arm", "reference"])
+    assert lpips["is_twin"].to_dict() == {
+        ("t1", "pixel-control"): False, ("t2", "pixel-control"): False,
+        ("d1", "pixel-control"): False, ("d1", "t1"): True, ("d2", "pixel-control"): False, ("d2", "t1"): True,
+        ("d3", "pixel-control"): False, ("d3", "t2"): True,
+    }  # fmt: skip
+    verdicts = lpips["verdict"]
+    assert verdicts["d1", "t1"] == verdicts["d1", "pixel-control"] == verdicts["d2", "pixel-control"] == "better"
+    assert verdicts["d2", "t1"] == verdicts["d3", "t2"] == NO_DIFFERENCE
+    assert lpips.loc[("d1", "t1"), "difference"] == pytest.approx(-0.5, abs=0.1)
+    sentences = lpips["sentence"]
+    assert sentences["d1", "t1"].startswith("d1 is better than t1 in LPIPS (AlexNet) (tecogan): difference -0.")
+    assert "t1 has the same losses without the discriminator: the difference is attributed to" in sentences["d1", "t1"]
+    assert sentences["d2", "t1"].startswith("No difference detected between d2 and t1 in LPIPS (AlexNet) (tecogan): ")
+    assert "nothing is attributed to the discriminator." in sentences["d2", "t1"]
+    assert "that of the discriminator is the difference from t1." in sentences["d2", "pixel-control"]
+    assert "discriminator" not in sentences["t1", "pixel-control"]
+
+
+def test_a_twin_that_was_not_measured_leaves_nothing_to_attribute():
+    rows = two_arms()
+    found = compare(rows.assign(arm=rows["arm"].replace({"a": "recurrent-d"})))
+    assert found["reference"].tolist() == ["pixel-control"]
+    assert "Its twin perceptual, the same losses without the discriminator, is not in this run" in found["sentence"][0]
+
+
+def test_a_study_without_the_control_compares_twins_only_and_one_whose_control_is_the_twin_does_it_once():
+    rows = with_twins(np.random.default_rng(1), 1, 1)
+    assert compare(rows[rows["arm"] != "pixel-control"], None, twins=TWINS)["is_twin"].all()
+    found = compare(rows[rows["arm"].isin(["t1", "d1"])], "t1", twins=TWINS)
+    assert len(found) == 4 and found["is_twin"].all()
+    assert compare(rows[rows["arm"].isin(["t1", "t2"])], None, twins=TWINS).empty
+
+
+# Ranges ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metric", "scale"), [("psnr", 30), ("ssim", 1), ("lpips", 0.3), ("tof", 1), ("tlp100_signed", 1)]
+)
+@pytest.mark.parametrize("clips", [2, 6])
+def test_no_interval_leaves_the_range_of_its_metric(metric, scale, clips):
+    random = np.random.default_rng(3)
+    known = METRICS[metric]
+    values = {
+        arm: scale * random.random(clips).clip(0, 0.999) ** power for arm, power in (("pixel-control", 0.1), ("a", 9))
+    }
+    rows = pd.DataFrame(
+        row(arm, 0, f"c{clip}", frame, value, metric)
+        for arm, of_arm in values.items()
+        for clip, value in enumerate(of_arm)
+        for frame in range(4)
+    )  # fmt: skip
+    ends = summarise(rows)[["low", "high"]]
+    if clips == 2:
+        assert ends.isna().all(axis=None)  # the clips' own values are shown instead
+    else:
+        assert ends.ge(known.low).all(axis=None) and ends.le(known.high).all(axis=None)
+        reach = known.high - known.low
+        found = compare(rows)[["low", "high"]]
+        assert found.ge(-reach).all(axis=None) and found.le(reach).all(axis=None)
+
+
+def test_an_interval_is_cut_at_the_ends_of_the_range():
+    assert within(Estimate(mean=0.9, low=0.7, high=1.1, p=0.1), -1, 1) == (0.7, 1)
+    assert within(Estimate(mean=0.1, low=-0.1, high=0.3, p=0.1), 0, np.inf) == (0, 0.3)
+    assert np.isnan(within(Estimate(mean=0.1, low=np.nan, high=np.nan, p=np.nan), 0, 1)).all()
+
+
 def test_it_reads_back_from_csv(tmp_path):
     rows = two_arms(seeds=(0, 1), peer=True, clips=2)
     rows.to_csv(tmp_path / "metrics.csv", index=False)
     pd.testing.assert_frame_equal(compare(pd.read_csv(tmp_path / "metrics.csv")), compare(rows))
+    written = compare(rows)
+    write_csv(tmp_path / "comparisons.csv", written)
+    pd.testing.assert_frame_equal(read_csv(tmp_path / "comparisons.csv"), written, check_dtype=False)
