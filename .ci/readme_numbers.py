@@ -9,6 +9,11 @@ from pathlib import Path
 import pandas as pd
 
 from stvsr.errors import InputError
+from stvsr.evaluation import comparison
+from stvsr.evaluation.bootstrap import FEWEST_CLIPS
+from stvsr.evaluation.comparison import has_discriminator
+from stvsr.evaluation.held_out import read_csv
+from stvsr.metrics.protocols import METRICS
 from stvsr.models.generators import WEIGHTS, shipped_weights
 from stvsr.runs.files import read_json, write_text
 
@@ -19,13 +24,11 @@ COLUMNS = {
     ("tecogan", "tof"): "tOF, px ↓",
     ("tecogan", "tlp100"): "tLP100 ↓",
 }
-
-
-DIGITS = {"psnr": 2, "ssim": 4, "lpips": 4, "tof": 4, "tlp100": 3}
+FINER = ("lpips", "tof")  # one digit more than in the report
 
 
 def table(run_folder: Path) -> str:
-    """Return the run's means as a Markdown table with what was run below it."""
+    """Return the run's means as a Markdown table, below it what was run and what its discriminators add."""
     path = run_folder / "steps" / "evaluate" / "summary.csv"
     if not path.is_file():
         raise InputError(f"{path} does not exist: run the study first")
@@ -39,10 +42,39 @@ def table(run_folder: Path) -> str:
     seeds = len(run["seeds"])
     return "\n".join([
         *lines, "",
-        f"`{run['command']}`: held-out clips {clips}; {seeds} seed{'s' * (seeds > 1)}; {run['seconds'] / 60:.1f} minutes on {hardware}.",
-        "PSNR and SSIM by protocol `literature-y`, the rest by `tecogan`; degradation BI, x4. The report has the intervals:",
-        "with so few clips they speak of these clips only.",
+        f"`{run['command']}`: held-out clips {clips}; {seeds} seed{'s' * (seeds > 1)};"
+        f" {run['seconds'] / 60:.1f} minutes on {hardware}.",
+        "PSNR and SSIM by protocol `literature-y`, the rest by `tecogan`; degradation BI, x4.", "",
+        *attributions(run_folder),
     ])  # fmt: skip
+
+
+def attributions(run_folder: Path) -> list[str]:
+    """Return one line per arm with a discriminator: its difference from its twin, the only effect attributed to it."""
+    path = run_folder / "steps" / "evaluate" / "comparisons.csv"
+    rows = read_csv(path) if path.is_file() else pd.DataFrame(columns=comparison.COLUMNS)
+    judged = [arm for arm in rows["arm"].unique() if has_discriminator(arm)]
+    rows = rows[rows["is_twin"].astype(bool)]
+    if rows.empty:
+        return [
+            "No twin (the same losses without the discriminator) is in this run:"
+            " nothing is attributed to a discriminator."
+        ]
+    lines = ["What each discriminator adds: the difference from its twin, the same losses and steps without it.", ""]
+    for arm in judged:
+        found = rows[rows["arm"] == arm].set_index(["protocol", "metric"])
+        parts = [_difference(found.loc[column], column[1]) for column in COLUMNS if column in found.index]
+        twin = f" (twin `{found['reference'].iloc[0]}`)" if parts else ""
+        lines.append(f"- `{arm}`{twin}: {'; '.join(parts) or 'its twin is not in this run: nothing is attributed'}.")
+    scope = "these clips only" if rows["clips"].max() < FEWEST_CLIPS else "clips like these"
+    seeds = ", with one seed without the spread between trainings" if rows["seeds"].min() < 2 else ""
+    return [*lines, "", f"In brackets 95% intervals; they are about {scope}{seeds}."]
+
+
+def _difference(row: pd.Series, metric: str) -> str:
+    digits = _digits(metric)
+    ends = "no interval" if pd.isna(row["low"]) else f"{row['low']:+.{digits}f} to {row['high']:+.{digits}f}"
+    return f"{METRICS[metric].short} {row['difference']:+.{digits}f} ({ends}), {row['verdict']}"
 
 
 def weights_table() -> str:
@@ -62,7 +94,8 @@ def weights_table() -> str:
             )
     return "\n".join([
         *_rows(rows), "",
-        f"On {claims[0]['what']}; protocols and degradation as above. Each file has a card beside it: recipe, data, licence, scores.",
+        f"On {claims[0]['what']}; protocols and degradation as above."
+        " Each file has a card beside it: recipe, data, licence, scores.",
     ])  # fmt: skip
 
 
@@ -70,9 +103,13 @@ def _rows(rows: dict[str, dict[tuple[str, str], float]]) -> list[str]:
     lines = ["| | " + " | ".join(COLUMNS.values()) + " |", "| --- |" + " ---: |" * len(COLUMNS)]
     for name, values in rows.items():
         lines.append(
-            f"| {name} | " + " | ".join(f"{values[column]:.{DIGITS[column[1]]}f}" for column in COLUMNS) + " |"
+            f"| {name} | " + " | ".join(f"{values[column]:.{_digits(column[1])}f}" for column in COLUMNS) + " |"
         )
     return lines
+
+
+def _digits(metric: str) -> int:
+    return METRICS[metric].digits + (metric in FINER)
 
 
 def update(blocks: dict[str, str], readme: Path) -> None:

@@ -7,6 +7,8 @@ import pytest
 import readme_numbers as readme
 
 from stvsr.errors import InputError
+from stvsr.evaluation import comparison
+from stvsr.evaluation.held_out import write_csv
 from stvsr.models.generators import shipped_weights
 from stvsr.runs.files import write_json
 
@@ -47,6 +49,26 @@ def test_block_is_rewritten_and_the_rest_kept(run_folder, tmp_path):
     )
     readme.update({"quick": readme.table(run_folder)}, path)
     assert path.read_text() == text
+
+
+def test_only_differences_from_twins_are_attributed(run_folder):
+    assert "nothing is attributed to a discriminator" in readme.table(run_folder)
+    rows = [
+        {"arm": arm, "reference": reference, "is_twin": is_twin, "metric": "lpips", "protocol": "tecogan",
+         "difference": size, "low": size - 0.001, "high": size + 0.001, "verdict": verdict, "clips": 2, "seeds": 1}
+        for arm, reference, is_twin, size, verdict in [
+            ("recurrent-d", "pixel-control", False, -0.0085, "better"),
+            ("recurrent-d", "perceptual", True, 0.0, "no difference detected"),
+            ("modern", "pixel-control", False, -0.0152, "better"),
+            ("perceptual", "pixel-control", False, -0.0085, "better"),
+        ]
+    ]  # fmt: skip
+    write_csv(run_folder / "steps" / "evaluate" / "comparisons.csv", pd.DataFrame(rows, columns=comparison.COLUMNS))
+    made = readme.table(run_folder)
+    assert "- `recurrent-d` (twin `perceptual`): LPIPS +0.0000 (-0.0010 to +0.0010), no difference detected." in made
+    assert "- `modern`: its twin is not in this run: nothing is attributed." in made
+    assert "-0.0085" not in made and "-0.0152" not in made and "- `perceptual`" not in made
+    assert "they are about these clips only, with one seed" in made
 
 
 def test_missing_block_and_missing_run_are_named(run_folder, tmp_path):
