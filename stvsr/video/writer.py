@@ -8,7 +8,7 @@ import contextlib
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -121,6 +121,7 @@ class VideoWriter(_Output):
         time_base: unit of the times given to `write`, seconds; one frame by default.
         aspect: width of a pixel over its height.
         audio: packets to carry over, an `AudioCopy`.
+        options: more of the encoder's own options, such as `{"threads": "1"}`.
 
     Raises:
         InputError: container or size cannot be had, the encoder is missing, the target exists, or the disk is full.
@@ -128,7 +129,8 @@ class VideoWriter(_Output):
 
     def __init__(
         self, path: Path, rate: Fraction | float, size: tuple[int, int], crf: int = 18, *, colour: Colour | None = None,
-        time_base: Fraction | None = None, aspect: Fraction | None = None, audio: "AudioCopy | None" = None, overwrite: bool = False,
+        time_base: Fraction | None = None, aspect: Fraction | None = None, audio: "AudioCopy | None" = None,
+        options: Mapping[str, str] | None = None, overwrite: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(path, overwrite=overwrite)
         _check_video(self.path, size, crf)
@@ -138,7 +140,7 @@ class VideoWriter(_Output):
         self._time_base = time_base or 1 / self._rate
         self._last: int | None = None
         self._reformatter = VideoReformatter()
-        self._audio = audio
+        self._audio, self._options = audio, dict(options or {})
         with _one_line(self.path):
             self._container = _open_container(self._temporary)
             try:
@@ -170,7 +172,7 @@ class VideoWriter(_Output):
     def _add_video(self, crf: int, aspect: Fraction | None) -> av.VideoStream:
         codec = CODECS[self.path.suffix.lower()]
         options = {"crf": str(crf)} | ({"b": "0", "row-mt": "1", "cpu-used": "4"} if codec == "libvpx-vp9" else {})
-        stream = self._container.add_stream(codec, rate=self._rate, options=options)
+        stream = self._container.add_stream(codec, rate=self._rate, options=options | self._options)
         stream.height, stream.width = self._size
         stream.pix_fmt = "yuv444p" if any(side % 2 for side in self._size) else "yuv420p"
         stream.time_base = stream.codec_context.time_base = self._time_base
@@ -296,7 +298,14 @@ def write_frames(
     return out.written
 
 
-def write_video(path: Path, frames: Iterable[np.ndarray], rate: Fraction | float, *, crf: int = 18) -> Path:
+def write_video(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    rate: Fraction | float,
+    *,
+    crf: int = 18,
+    options: Mapping[str, str] | None = None,
+) -> Path:
     """Write uint8 (H, W, 3) frames of one size as a video, replacing what is there, and return its path.
 
     Raises:
@@ -306,7 +315,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], rate: Fraction | float
     first = next(frames, None)
     if first is None:
         raise InputError(f"{path}: a video needs at least one frame")
-    with VideoWriter(path, rate, first.shape[:2], crf, overwrite=True) as out:
+    with VideoWriter(path, rate, first.shape[:2], crf, options=options, overwrite=True) as out:
         for frame in itertools.chain([first], frames):
             out.write(frame)
     return out.path
