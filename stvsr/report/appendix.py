@@ -1,4 +1,4 @@
-"""Executed notebooks as appendices: nbconvert's plain template, nothing loaded, nothing run."""
+"""Executed notebooks as appendices: nbconvert's plain template, without scripts and without the network."""
 
 import base64
 import io
@@ -14,8 +14,8 @@ from PIL import Image
 from stvsr.report.media import Item
 from stvsr.report.run import Run
 
-# A notebook's output may hold anything, so the document forbids itself scripts and the network; the frame around it
-# does too.
+# A notebook's output may contain anything, so the document's own policy forbids scripts and the network, as does the
+# frame around it.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; media-src data:"
 PNG = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=\s]+)")
 TAGS = [
@@ -26,13 +26,13 @@ TAGS = [
 ]  # fmt: skip
 
 
-ATTRIBUTES = {"*": {"class", "title"}, "a": {"href"}, "img": {"src", "alt", "width", "height"}, "td": {"colspan", "rowspan"},
-              "th": {"colspan", "rowspan", "scope"}}  # fmt: skip
+ATTRIBUTES = {
+    "*": {"class", "title"}, "a": {"href"}, "img": {"src", "alt", "width", "height"},
+    "td": {"colspan", "rowspan"}, "th": {"colspan", "rowspan", "scope"},
+}  # fmt: skip
 
 
-ACTIVE = re.compile(
-    r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE
-)  # their text is no content either
+ACTIVE = re.compile(r"<(script|style)\b.*?</\1\s*>|<!--.*?-->", re.DOTALL | re.IGNORECASE)  # with their text
 ANSI = {
     "red": "#c62f2f",
     "green": "#2a8a4a",
@@ -84,10 +84,10 @@ def appendices(run: Run) -> list[Appendix]:
 
 
 def to_html(path: Path, title: str) -> str | None:
-    """Return an executed notebook as a whole HTML document without scripts, None when it is no notebook."""
+    """Return an executed notebook as a whole HTML document without scripts, None when it is not a notebook."""
     try:
         notebook = nbformat.read(path, as_version=4)
-    except Exception:  # nbformat raises its own, JSON's and attribute errors for what is no notebook
+    except Exception:  # nbformat raises its own, JSON's and attribute errors for other files
         return None
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     body = bleach.clean(
@@ -96,13 +96,14 @@ def to_html(path: Path, title: str) -> str | None:
     body = PNG.sub(_smaller, body)
     safe_title = title.replace("&", "&amp;").replace("<", "&lt;")
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f'<base target="_blank"><title>{safe_title}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><base target="_blank">'
+        f"<title>{safe_title}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>"
     )
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
-    """Tell whether an attribute may stay: looks and labels, links outwards, pictures that are in the notebook itself."""
+    """Return whether an attribute is kept: classes, labels, links outwards, pictures embedded in the notebook."""
     if name == "src":
         return tag == "img" and value.startswith("data:image/")
     if name == "href":

@@ -1,7 +1,8 @@
-"""Build a report: read the run, prepare tables, figures and media, render one HTML file, refresh the list of reports."""
+"""Build a report: read the run, prepare tables, figures and media, render one HTML file, list all reports."""
 
 import base64
 import hashlib
+import itertools
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from stvsr.errors import InputError
 from stvsr.evaluation.comparison import clip_means
 from stvsr.metrics.protocols import PROTOCOLS
 from stvsr.report import appendix, charts, findings, labels, limitations, media, provenance, published, tables
-from stvsr.report.labels import CONTROL
+from stvsr.report.headline import headline
 from stvsr.report.run import Run, load_run
 from stvsr.report.scenes import read_scenes
 from stvsr.report.tables import Table
@@ -28,7 +29,7 @@ def build_report(run_folder: Path, budget_mb: float = BUDGET_MB) -> Path:
     """Write `report.html` and `tables/*.csv` into a run folder and refresh `index.html` beside it.
 
     Args:
-        run_folder: holds `run.json` and `steps/`, as the pipeline wrote them; missing parts are said to be missing.
+        run_folder: holds `run.json` and `steps/`, as the pipeline wrote them; missing parts are named as missing.
         budget_mb: largest size of `report.html` in 10^6 bytes. Media that do not fit go to `media/` beside it.
 
     Returns:
@@ -79,11 +80,13 @@ def write_index(folder: Path) -> Path:
     for path in sorted(folder.glob("*/report.html")):
         try:
             run = load_run(path.parent)
-        except InputError:  # a report whose run is gone or unreadable cannot be described, and does not stop the others
+            answer = headline(run)
+        except InputError:  # a run that is gone, unreadable or of another version is left out of the list
             continue
-        entries.append({"link": f"{quote(path.parent.name)}/report.html", "manifest": run.manifest,
-                        "headline": findings.headline(run),
-                        "failed": sum(step["status"] == "failed" for step in run.steps), "arms": run.arms})  # fmt: skip
+        entries.append({
+            "link": f"{quote(path.parent.name)}/report.html", "manifest": run.manifest, "headline": answer,
+            "failed": sum(step["status"] == "failed" for step in run.steps), "arms": run.arms,
+        })  # fmt: skip
     entries.sort(key=lambda entry: str(entry["manifest"].get("finished") or ""), reverse=True)
     page = (
         _environment()
@@ -103,23 +106,23 @@ def built_date() -> str:
 
 def _content(run: Run) -> dict:
     """Return everything the template shows."""
-    control = labels.arm(CONTROL).label
+    control = labels.arm(run.control).label
     scenes = read_scenes(run)
-    scores, differences, per_clip = _score_tables(run, control)
+    of_scores = _score_tables(run, control)
     origin = [
         provenance.data_table(run),
         provenance.weights_table(run),
         provenance.packages_table(run),
         provenance.parameters_table(run),
     ]
-    origin = [provenance.step_table(run), *(table for table in origin if table)]
+    tables_of_origin = [provenance.step_table(run), *(table for table in origin if table)]
     beside = published.comparison(run)
     protocol, roles = findings.headline_metrics(run.metrics)
     return {
         "run": run,
         "manifest": run.manifest,
         "built": built_date(),
-        "headline": findings.headline(run),
+        "headline": headline(run),
         "answers": findings.answers(run),
         "control": control,
         "plane": charts.plane(run),
@@ -130,13 +133,13 @@ def _content(run: Run) -> dict:
         "failures": [step for step in run.steps if step["status"] == "failed"],
         "facts": provenance.facts(run),
         "steps": provenance.steps(run),
-        "scores": scores,
-        "differences": differences,
-        "per_clip": per_clip,
+        **of_scores,
         "published": beside,
-        "origin": origin,
-        "tables": {table.key: table for table in [*scores, *differences, *per_clip, *beside, *origin]},
-        "forests": charts.forests(run, control),
+        "origin": tables_of_origin,
+        "tables": {table.key: table for table in [*itertools.chain(*of_scores.values()), *beside, *tables_of_origin]},
+        "forests": charts.forests(run, twins=False),
+        "twin_forests": charts.forests(run, twins=True),
+        "dose_charts": charts.doses(run),
         "ladder": charts.ladder(run),
         "trainings": charts.trainings(run),
         "per_frame": charts.per_frame(run),
@@ -152,21 +155,27 @@ def _content(run: Run) -> dict:
     }
 
 
-def _score_tables(run: Run, control: str) -> tuple[list[Table], list[Table], list[Table]]:
-    """Return the tables of scores, of differences and of clips, one each per protocol."""
-    if run.metrics.empty:
-        return [], [], []
-    known = list(PROTOCOLS)
-    protocols = sorted(
-        run.metrics["protocol"].unique(), key=lambda name: (known.index(name) if name in known else len(known), name)
-    )
-    failed = findings.failed_arms(run)
-    means = clip_means(run.metrics)
-    scores = [tables.scores(run.summary, run.metrics, protocol, failed) for protocol in protocols]
-    compared = [name for name in protocols if name in set(run.comparisons["protocol"])]
-    differences = [tables.differences(run.comparisons, run.metrics, protocol, control) for protocol in compared]
-    per_clip = [tables.per_clip(means[means["protocol"] == protocol], run.metrics, protocol) for protocol in protocols]
-    return scores, differences, per_clip if run.metrics["clip"].nunique() > 1 else []
+def _score_tables(run: Run, control: str) -> dict[str, list[Table]]:
+    """Return the tables of scores, differences from twins and from the control, doses and clips, one per protocol."""
+    found: dict[str, list[Table]] = {
+        name: [] for name in ("scores", "attributions", "differences", "doses", "per_clip")
+    }
+    known, failed = list(PROTOCOLS), findings.failed_arms(run)
+    means = clip_means(run.metrics) if len(run.metrics) else run.metrics
+    order = {name: known.index(name) if name in known else len(known) for name in run.metrics["protocol"].unique()}
+    for protocol in sorted(order, key=lambda name: (order[name], name)):
+        of_protocol = means[means["protocol"] == protocol]
+        found["scores"].append(tables.scores(run.summary, of_protocol, run.metrics, protocol, failed))
+        if len(rows := run.compared(protocol, twins=True)):
+            found["attributions"].append(tables.attributions(rows, run.metrics, protocol))
+        if len(rows := run.compared(protocol, twins=False)):
+            found["differences"].append(tables.differences(rows, run.metrics, protocol, control))
+        if len(rows := run.contrasts[run.contrasts["protocol"] == protocol]):
+            slopes = run.slopes[run.slopes["protocol"] == protocol]
+            found["doses"].append(tables.doses(rows, slopes, run.metrics, protocol))
+        if run.metrics["clip"].nunique() > 1:
+            found["per_clip"].append(tables.per_clip(of_protocol, run.metrics, protocol))
+    return found
 
 
 def _first_pair(run: Run) -> tuple[str, str]:
@@ -175,12 +184,8 @@ def _first_pair(run: Run) -> tuple[str, str]:
     shown = {name for methods in run.frames.values() for name in methods if labels.arm(name).kind != "peer"}
     means = run.summary[(run.summary["protocol"] == protocol) & (run.summary["metric"] == roles.get("perception"))]
     means = means[means["arm"].isin(shown)]
-    best = (
-        means.loc[means["mean"].idxmin(), "arm"]
-        if len(means)
-        else next(iter(sorted(shown, key=labels.arm_order)), "truth")
-    )
-    return "bicubic", str(best)
+    ranked = list(means.sort_values("mean")["arm"]) or sorted(shown, key=labels.arm_order) or ["truth"]
+    return "bicubic", str(ranked[0])
 
 
 def _environment() -> Environment:
@@ -229,11 +234,11 @@ def _comparison_data(content: dict, where: dict[str, str]) -> dict:
         "media": [where[name] for name in names],
         "clips": [
             {
-                "name": scene.name, "count": scene.count, "shown": scene.shown, "start": scene.shown.index(scene.middle),
-                "width": scene.width, "height": scene.height,
+                "name": scene.name, "count": scene.count, "shown": scene.shown,
+                "start": scene.shown.index(scene.middle), "width": scene.width, "height": scene.height,
                 "methods": [
-                    {"name": name, "label": label, "frames": [index[item.name] for item in scene.frames[name]],
-                     "scores": scene.scores[name]}
+                    {"name": name, "label": label, "scores": scene.scores[name],
+                     "frames": [index[item.name] for item in scene.frames[name]]}
                     for name, label in scene.methods.items()
                 ],
             }

@@ -1,27 +1,31 @@
-"""Which figures a run gets, as SVG with a title and a caption."""
+"""The figures of a run, as SVG with a title."""
 
 import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 from markupsafe import Markup, escape
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from stvsr.evaluation import dose
+from stvsr.figures import doses as draw_doses
 from stvsr.figures import scores, style, training
 from stvsr.figures.style import PANEL, WIDE, line_look
 from stvsr.report import findings, labels
 from stvsr.report.run import Run
 from stvsr.report.scenes import Picture, training_crops
+from stvsr.video.reader import natural
 
 NARROW = (PANEL[0], 4.3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One figure: its SVG for wide pages and, where it differs, for narrow ones; a title for the arm or metric it shows."""
+    """One figure: its SVG for wide pages, another for narrow ones where it differs, and a title."""
 
     title: str
     svg: Markup
@@ -57,25 +61,39 @@ def plane(run: Run) -> Chart | None:
     )
 
 
-def forests(run: Run, control: str) -> list[tuple[str, list[Chart]]]:
-    """Return per protocol one forest plot per metric."""
-    groups = []
-    for protocol, rows in run.comparisons.groupby("protocol", sort=True):
-        charts = []
+def forests(run: Run, *, twins: bool) -> list[tuple[str, list[Chart]]]:
+    """Return per protocol one forest plot per metric: differences from twins, or from the control."""
+    groups: list[tuple[str, list[Chart]]] = []
+    reference, key = ("the twin", "twins") if twins else (labels.arm(run.control).label, "forest")
+    for protocol in sorted(run.comparisons["protocol"].unique()):
+        charts: list[Chart] = []
+        rows = run.compared(protocol, twins=twins)
+        rows = rows[rows["is_twin"].astype(bool) == twins]  # a control that is a twin is drawn once, as the twin
         for name in sorted(rows["metric"].unique(), key=labels.metric_order):
             title, better = labels.metric(name).compared
-            trained = rows["arm"].map(
-                lambda arm: labels.arm(arm).kind != "peer"
-            )  # peers are so far away that arms would look alike
+            # peers are so far away that arms would look alike
+            trained = rows["arm"].map(lambda arm: labels.arm(arm).kind != "peer").astype(bool)
             table = rows[(rows["metric"] == name) & trained & rows[["difference", "low", "high"]].notna().all(axis=1)]
             table = table.sort_values("arm", key=lambda arms: arms.map(labels.arm_order))
             if len(table):
                 table = table.assign(label=[labels.arm(arm).label for arm in table["arm"]])
-                figure = scores.differences(table, metric=title, control=control, better=better)
-                charts.append(Chart(title=title, svg=to_svg(figure, f"forest-{len(groups)}-{len(charts)}")))
+                figure = scores.differences(table, metric=title, control=reference, better=better)
+                charts.append(Chart(title=title, svg=to_svg(figure, f"{key}-{len(groups)}-{len(charts)}")))
         if charts:
             groups.append((str(protocol), charts))
     return groups
+
+
+def doses(run: Run) -> list[Chart]:
+    """Return the dose-response of the study of time, one chart per primary endpoint; empty in other studies."""
+    charts: list[Chart] = []
+    for (protocol, name), rows in dose.responses(run.metrics).groupby(["protocol", "metric"], sort=False):
+        points = rows.groupby(["kind", "dose"], sort=False, as_index=False)[["perception", "motion"]].mean()
+        points = points.assign(label=points["kind"].map(dose.KINDS))
+        shown, title = labels.metric(str(name)), labels.metric(dose.PERCEPTION).title
+        figure = draw_doses.dose_response(points, rows, perception=title, motion=shown.title, size=NARROW)
+        charts.append(Chart(title=f"{shown.title} ({protocol})", svg=to_svg(figure, f"dose-{len(charts)}")))
+    return charts
 
 
 def ladder(run: Run) -> list[Chart]:
@@ -83,10 +101,10 @@ def ladder(run: Run) -> list[Chart]:
     rungs = [name for name in run.arms if labels.arm(name).kind == "ladder"]
     if not rungs:
         return []
-    ends = [name for name in ("seed-faithful", "recurrent-d") if name in run.arms]
+    starts = ("original-faithful", "seed-faithful")
     protocol, roles = findings.headline_metrics(run.metrics)
     means = run.summary[run.summary["protocol"] == protocol].set_index(["arm", "metric"])["mean"]
-    order = [*ends[:1], *rungs, *ends[1:]]
+    order = [name for name in (*starts, *rungs, "recurrent-d") if name in run.arms]
     charts = []
     for place, role in enumerate(role for role in findings.ROLES if role in roles):
         shown = labels.metric(roles[role])
@@ -97,7 +115,7 @@ def ladder(run: Run) -> list[Chart]:
                 if (name, shown.name) in means
             ]
         )
-        figure = scores.defect_ladder(table, metric=shown.title, better=shown.better)
+        figure = scores.defect_ladder(table, metric=shown.title, better=shown.direction or "lower")
         charts.append(Chart(title=shown.title, svg=to_svg(figure, f"ladder-{place}")))
     return charts
 
@@ -110,7 +128,7 @@ def _rung(run: Run, name: str) -> str:
 def trainings(run: Run) -> list[Training]:
     """Return the charts of every arm's training in the study's order; of several seeds the first stands for the arm."""
     first: dict[str, str] = {}
-    for name in sorted(run.logs, key=lambda name: (labels.arm_order(name.partition("@")[0]), run.natural(name))):
+    for name in sorted(run.logs, key=lambda name: (labels.arm_order(name.partition("@")[0]), natural(Path(name)))):
         first.setdefault(name.partition("@")[0], name)
     return [
         Training(
@@ -141,9 +159,9 @@ def per_frame(run: Run) -> list[tuple[str, list[Chart]]]:
         (run.metrics["protocol"] == protocol) & run.metrics["arm"].isin(run.arms) & run.metrics["frame"].notna()
     ]
     order = [labels.arm(name).label for name in run.arms]
-    groups = []
+    groups: list[tuple[str, list[Chart]]] = []
     for clip, of_clip in rows.groupby("clip", sort=True):
-        charts = []
+        charts: list[Chart] = []
         for role in (role for role in findings.ROLES if role in roles):
             shown = labels.metric(roles[role])
             lines = of_clip[of_clip["metric"] == shown.name].groupby(["arm", "frame"], as_index=False)["value"].mean()
@@ -161,13 +179,8 @@ def legend(run: Run) -> list[tuple[str, str, str]]:
     looks = []
     for place, name in enumerate(run.arms):
         colour, dash = line_look(place)
-        looks.append(
-            (
-                labels.arm(name).label,
-                THEME[colour],
-                "" if dash == "solid" else " ".join(str(2 * part) for part in dash[1]),
-            )
-        )
+        dashes = " ".join(str(2 * part) for part in dash[1]) if isinstance(dash, tuple) else ""
+        looks.append((labels.arm(name).label, THEME[colour], dashes))
     return looks
 
 

@@ -1,23 +1,24 @@
-"""What the run says: the headline, one sentence per arm, and the points of the plane."""
+"""Findings of a run: one answer per arm with a discriminator's effect kept apart, and the points of the plane."""
 
 import math
 from dataclasses import dataclass
 
 import pandas as pd
 
+from stvsr.evaluation.comparison import BETTER, NO_DIFFERENCE, WORSE, has_discriminator, twin_of
 from stvsr.report import labels
 from stvsr.report.labels import interval_digits, plain, signed
-from stvsr.report.run import Run
+from stvsr.report.run import LEARNT, Run
 
 ROLES = ("perception", "fidelity", "time")
 TOPICS = {"perception": "looks", "fidelity": "pixel fidelity", "time": "motion"}
 WORDS = {
-    ("perception", "better"): "looks closer to the truth",
-    ("perception", "worse"): "looks further from the truth",
-    ("fidelity", "better"): "is closer in its pixels",
-    ("fidelity", "worse"): "pays in pixel fidelity",
-    ("time", "better"): "moves more like the truth",
-    ("time", "worse"): "moves less like the truth",
+    ("perception", BETTER): "looks closer to the truth",
+    ("perception", WORSE): "looks further from the truth",
+    ("fidelity", BETTER): "gains {amount}",
+    ("fidelity", WORSE): "loses {amount}",
+    ("time", BETTER): "moves more like the truth",
+    ("time", WORSE): "moves less like the truth",
 }
 
 
@@ -31,24 +32,35 @@ class Clause:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """One sentence: what the arm is compared with, and the clauses."""
+
+    lead: str
+    clauses: tuple[Clause, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One arm's sentence: its clauses, or why there is none."""
+    """One arm's sentences, notes on its discriminator, or why there is nothing to report."""
 
     arm: labels.Arm
-    clauses: tuple[Clause, ...]
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
     failure: str = ""
 
 
 def headline_metrics(metrics: pd.DataFrame) -> tuple[str, dict[str, str]]:
     """Return the protocol of the first screen and its metric per role: the one protocol that covers most roles.
 
-    One protocol, because numbers of different protocols must not meet; `literature-y` wins a tie.
+    One protocol, because numbers of different protocols are never mixed; `literature-y` wins a tie.
     """
     best: tuple[str, dict[str, str]] = ("", {})
     for protocol in sorted(metrics["protocol"].dropna().unique(), key=lambda name: (name != "literature-y", name)):
         names = sorted(metrics.loc[metrics["protocol"] == protocol, "metric"].unique(), key=labels.metric_order)
         roles = {
-            role: name for name in reversed(names) if labels.metric(name).better and (role := labels.metric(name).role)
+            role: name
+            for name in reversed(names)
+            if labels.metric(name).direction and (role := labels.metric(name).role)
         }
         if len(roles) > len(best[1]):
             best = (protocol, roles)
@@ -58,34 +70,34 @@ def headline_metrics(metrics: pd.DataFrame) -> tuple[str, dict[str, str]]:
 def plane(run: Run) -> pd.DataFrame:
     """Return the points of the perception-distortion plane, empty when fidelity or perception was not measured.
 
-    Bars of trained arms are the intervals of their paired differences from the control, drawn around the arm: clips and
-    frames differ far more than arms do, so an interval of the plain mean would say nothing of how arms compare.
+    Bars of trained arms are the intervals of their paired differences from the control, drawn around the arm and cut at
+    the ends of the metric's range: clips and frames differ far more than arms do, so an interval of the plain mean
+    would not show how arms compare.
     """
     protocol, roles = headline_metrics(run.metrics)
     if not {"fidelity", "perception"} <= set(roles):
         return pd.DataFrame()
-    means = run.summary[run.summary["protocol"] == protocol].set_index(["arm", "metric"])
-    paired = run.comparisons
-    paired = paired[paired["protocol"] == protocol].set_index(["arm", "metric"]) if len(paired) else pd.DataFrame()
+    summary = run.summary[run.summary["protocol"] == protocol]
+    means = dict(zip(zip(summary["arm"], summary["metric"], strict=True), summary["mean"], strict=True))
+    rows_of_control = run.compared(protocol, twins=False)
+    columns = [rows_of_control[name] for name in ("arm", "metric", "difference", "low", "high")]
+    paired = {(arm, metric): ends for arm, metric, *ends in zip(*columns, strict=True)}
     rows = []
     for name in run.arms:
         shown = labels.arm(name)
-        row: dict = {
-            "label": "" if shown.kind == "ladder" else shown.label,
-            "kind": shown.kind,
-        }  # rungs have a figure of their own
+        # rungs of the ladder have a figure of their own
+        point: dict = {"label": "" if shown.kind == "ladder" else shown.label, "kind": shown.kind}
         for role, column in (("fidelity", "fidelity"), ("perception", "perception"), ("time", "temporal")):
-            key = (name, roles.get(role))
-            row[column] = float(means.loc[key]["mean"]) if key in means.index else math.nan
-            spread = paired.loc[key] if key in paired.index and shown.kind != "peer" else None
-            for end in ("low", "high"):
-                row[f"{column}_{end}"] = (
-                    math.nan if spread is None else row[column] + float(spread[end] - spread["difference"])
-                )
-        rows.append(row)
-    points = pd.DataFrame(rows)
-    finite = points[["fidelity", "perception"]].map(math.isfinite).all(axis=1) if len(points) else []
-    return points[finite].reset_index(drop=True) if len(points) else points
+            metric = roles.get(role, "")
+            value = means.get((name, metric), math.nan)
+            low = high = math.nan
+            if (name, metric) in paired and shown.kind != "peer":
+                difference, low, high = paired[name, metric]
+                known = labels.metric(metric)
+                low, high = max(value + low - difference, known.low), min(value + high - difference, known.high)
+            point |= {column: value, f"{column}_low": low, f"{column}_high": high}
+        rows.append(point)
+    return pd.DataFrame([row for row in rows if math.isfinite(row["fidelity"]) and math.isfinite(row["perception"])])
 
 
 def failed_arms(run: Run) -> dict[str, str]:
@@ -100,117 +112,92 @@ def failed_arms(run: Run) -> dict[str, str]:
 
 
 def answers(run: Run) -> list[Answer]:
-    """Return one answer per arm of the study that was compared with the control or failed; ladder rungs have their own figure."""
+    """Return one answer per arm of the study that was compared or failed; rungs of the ladder have their own figure.
+
+    An arm with a discriminator is compared with its twin first, the only comparison that says what the discriminator
+    does; its difference from the control is the effect of all its losses.
+    """
     protocol, roles = headline_metrics(run.metrics)
-    rows = run.comparisons[run.comparisons["protocol"] == protocol]
     failed = failed_arms(run)
-    names = {name for name in rows["arm"] if labels.arm(name).kind in ("arm", "adversarial")} | set(failed)
+    compared = {name: run.compared(protocol, twins=twins) for twins, name in ((True, "twin"), (False, "control"))}
+    names = {name for rows in compared.values() for name in rows["arm"] if _in_study(name)} | set(failed)
     result = []
     for name in sorted(names, key=labels.arm_order):
-        by_metric = {row.metric: row for row in rows[rows["arm"] == name].itertuples()}
-        clauses: list[Clause] = []
-        for role in (role for role in ROLES if roles.get(role) in by_metric):
-            clauses.append(
-                _clause(role, by_metric[roles[role]], again=bool(clauses) and clauses[-1].verdict == "not told apart")
-            )
-        failure = "" if clauses else failed.get(name, "")  # another seed of the arm may have been measured
-        result.append(Answer(arm=labels.arm(name), clauses=tuple(clauses), failure=failure))
+        found = {kind: rows[rows["arm"] == name] for kind, rows in compared.items()}
+        parts = []
+        if len(found["twin"]):
+            lead = f"Effect of the discriminator: compared with its twin ({found['twin']['reference'].iloc[0]}), it"
+            parts.append(Part(lead=lead, clauses=_clauses(found["twin"], roles)))
+        if len(found["control"]) and set(found["control"]["reference"]) != set(found["twin"]["reference"]):
+            lead = f"ompared with {labels.arm(run.control).label}, it"
+            lead = f"Effect of all its losses: c{lead}" if has_discriminator(name) else f"C{lead}"
+            parts.append(Part(lead=lead, clauses=_clauses(found["control"], roles)))
+        parts = [part for part in parts if part.clauses]
+        failure = "" if parts else failed.get(name, "")  # another seed of the arm may have been measured
+        notes = () if failure else tuple(_notes(run, name, has_twin=len(found["twin"]) > 0))
+        result.append(Answer(arm=labels.arm(name), parts=tuple(parts), notes=notes, failure=failure))
     return result
 
 
-def _clause(role: str, row, again: bool) -> Clause:
-    """Return one part of the sentence; `again` when the part before was not told apart either, which need not be said twice."""
+def not_learnt(run: Run) -> dict[str, str]:
+    """Return {arm: how far apart its scores end} of discriminators that did not learn in at least one training."""
+    found = {}
+    for name, gaps in run.score_gaps.items():
+        few = [gap for gap in gaps if gap < LEARNT]
+        if few:
+            apart = f"its mean scores of true and generated frames end {plain(abs(min(few, key=abs)), 4)} apart"
+            found[name] = apart if len(gaps) == 1 else f"{apart} in {len(few)} of {len(gaps)} trainings"
+    return found
+
+
+def _in_study(name: str) -> bool:
+    return labels.arm(name).kind in ("arm", "adversarial")
+
+
+def _notes(run: Run, name: str, *, has_twin: bool) -> list[str]:
+    notes = []
+    if has_discriminator(name) and not has_twin:
+        twin = f" ({twin_of(name)})" if twin_of(name) else ""
+        notes.append(
+            f"Its twin{twin}, the same losses without the discriminator, is not in this run:"
+            " nothing can be attributed to its discriminator."
+        )
+    if name in (found := not_learnt(run)):
+        notes.append(f"Its discriminator did not learn: {found[name]}.")
+    return notes
+
+
+def _clauses(rows: pd.DataFrame, roles: dict[str, str]) -> tuple[Clause, ...]:
+    by_metric = {row.metric: row for row in rows.itertuples()}
+    clauses: list[Clause] = []
+    for role in (role for role in ROLES if roles.get(role) in by_metric):
+        again = bool(clauses) and clauses[-1].verdict == NO_DIFFERENCE
+        clauses.append(_clause(role, by_metric[roles[role]], again=again))
+    return tuple(clauses)
+
+
+def _clause(role: str, row, *, again: bool) -> Clause:
+    """Return one part of the sentence; `again` when no difference was detected in the part before either."""
+    shown = labels.metric(row.metric)
+    if row.verdict == NO_DIFFERENCE:
+        words = f"{'' if again else 'shows no detectable difference '}in {TOPICS[role]}"
+    else:
+        words = WORDS[role, row.verdict].format(amount=amount(row.metric, row.difference))
+    return Clause(verdict=row.verdict, words=words, numbers=f"{shown.short} {with_interval(row)}")
+
+
+def amount(metric: str, *differences: float) -> str:
+    """Return the size of differences in words: "0.12 dB of PSNR", "0.10 to 0.12 dB of PSNR"."""
+    shown = labels.metric(metric)
+    ends = [plain(end, shown.digits) for end in (min(map(abs, differences)), max(map(abs, differences)))]
+    unit = f"\u00a0{shown.unit}" if shown.unit else ""
+    return f"{' to '.join(dict.fromkeys(ends))}{unit} of {shown.short}"
+
+
+def with_interval(row) -> str:
+    """Return a difference with unit and interval, from a row of differences."""
     shown = labels.metric(row.metric)
     unit = f"\u00a0{shown.unit}" if shown.unit else ""
     digits = interval_digits(row.low, row.high, shown.digits)
     interval = "no interval" if math.isnan(row.low) else f"{signed(row.low, digits)} to {signed(row.high, digits)}"
-    numbers = f"{shown.short} {signed(row.difference, digits)}{unit}, {interval}"
-    return Clause(
-        verdict=row.verdict,
-        words=WORDS.get((role, row.verdict), f"{'' if again else 'is not told from the control '}in {TOPICS[role]}"),
-        numbers=numbers,
-    )
-
-
-def headline(run: Run) -> str:
-    """Return the answer to the study's question in two sentences, by counting verdicts of the arms that see time."""
-    protocol, roles = headline_metrics(run.metrics)
-    rows = run.comparisons[(run.comparisons["protocol"] == protocol) & run.comparisons["arm"].isin(labels.TIME_AWARE)]
-    arms = rows["arm"].nunique()
-    if not arms:
-        return _headline_without_arms(run, protocol, roles)
-    verdicts = {
-        role: rows.loc[rows["metric"] == roles.get(role), "verdict"].value_counts()
-        for role in ("perception", "time", "fidelity")
-    }
-    if all(found.get("not told apart", 0) == arms for found in verdicts.values() if len(found)):
-        who = "It is" if arms == 1 else "Neither is" if arms == 2 else "None of them is"
-        return f"{_start(arms)} {who} told from the control in this run."
-    parts = [_counted(role, found, arms) for role, found in verdicts.items() if len(found)]
-    answer = ", ".join(parts[:-1]) + (", and " if len(parts) > 1 else "") + parts[-1]
-    return f"{_start(arms)} {answer[0].upper()}{answer[1:]}.{_caveat(run, protocol, roles)}"
-
-
-def _caveat(run: Run, protocol: str, roles: dict[str, str]) -> str:
-    """Return a sentence when the perceptual loss alone, without a discriminator, may look as much closer to the truth."""
-    rows = run.comparisons
-    rows = rows[
-        (rows["protocol"] == protocol) & (rows["metric"] == roles.get("perception")) & (rows["verdict"] == "better")
-    ]
-    alone, judged = rows[rows["arm"] == "perceptual"], rows[rows["arm"].isin(labels.TIME_AWARE)]
-    if alone.empty or judged.empty:
-        return ""
-    overlap = (judged["low"] <= alone["high"].item()) & (judged["high"] >= alone["low"].item())
-    if not overlap.all():
-        return ""
-    gains = "Its gain in looks overlaps" if len(judged) == 1 else "Their gains in looks overlap"
-    return f" {gains} with that of the perceptual loss alone: the discriminator need not be the reason."
-
-
-# role: the verdict that is counted, then one, many and none of them
-VERBS = {
-    "perception": ("better", "looks closer to the truth than the control", "look closer to the truth than the control"),
-    "time": ("better", "moves more like the truth", "move more like the truth"),
-    "fidelity": ("worse", "pays in pixel fidelity", "pay in pixel fidelity"),
-}
-
-
-def _counted(role: str, verdicts: pd.Series, arms: int) -> str:
-    """Return, say, "2 of 3 move more like the truth (1 not told apart)"."""
-    counted, one, many = VERBS[role]
-    count = int(verdicts.get(counted, 0))
-    rest = ", ".join(
-        f"{verdicts[word]} {word}"
-        for word in ("better", "worse", "not told apart")
-        if word != counted and word in verdicts
-    )
-    if arms == 1:
-        return f"it {one}" if count else f"it does not {many} ({rest.partition(' ')[2]})"
-    if count in (0, arms):
-        who = {(0, 2): "neither", (2, 2): "both"}.get((count, arms), f"all {arms}" if count else "none")
-        return f"{who} {many if count else one}" + (f" ({rest})" if not count else "")
-    return f"{count} of {arms} {one if count == 1 else many} ({rest})"
-
-
-def _start(arms: int) -> str:
-    number = (
-        ("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")[arms] if arms < 10 else str(arms)
-    )
-    return f"{number} arm{' has' if arms == 1 else 's have'} a discriminator that sees time."
-
-
-def _headline_without_arms(run: Run, protocol: str, roles: dict[str, str]) -> str:
-    means = run.summary
-    if means.empty:
-        return "Nothing was measured in this run."
-    name = roles.get("fidelity")
-    values = means[(means["protocol"] == protocol) & (means["metric"] == name)].set_index("arm")["mean"]
-    trained = next((arm for arm in ("pixel-control", "rbpn") if arm in values), None)
-    if trained and "bicubic" in values:
-        shown = labels.metric(name)
-        gap = signed(values[trained] - values["bicubic"], shown.digits)
-        return (
-            f"This run does not reach the question: no arm with a discriminator was compared. {labels.arm(trained).label} scores"
-            f" {plain(values[trained], shown.digits)} {shown.unit}, {gap} {shown.unit} against bicubic."
-        )
-    return "This run does not reach the question: no arm with a discriminator was compared."
+    return f"{signed(row.difference, digits)}{unit}, {interval}"

@@ -1,13 +1,16 @@
-"""What a run cannot say, derived from its manifest, scores and steps."""
+"""Limitations of a run, derived from its manifest, scores and steps."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from stvsr.arms import ARMS
 from stvsr.evaluation.bootstrap import FEWEST_CLIPS
+from stvsr.evaluation.comparison import has_discriminator
+from stvsr.evaluation.dose import NAME
 from stvsr.report import labels
-from stvsr.report.findings import failed_arms
-from stvsr.report.labels import CONTROL, duration
+from stvsr.report.findings import failed_arms, not_learnt
+from stvsr.report.labels import duration
 from stvsr.report.run import Run
 
 VID4 = ("calendar", "city", "foliage", "walk")
@@ -15,7 +18,7 @@ VID4 = ("calendar", "city", "foliage", "walk")
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """One thing the run cannot say, and why."""
+    """One question that the run cannot answer, and why."""
 
     title: str
     why: str
@@ -25,6 +28,7 @@ def cannot_say(run: Run) -> list[Limit]:
     """Return the limits that follow from the manifest, the scores and the steps, most important first."""
     return [
         *_limit_failures(run),
+        *_limit_attribution(run),
         *_limit_clips(run),
         *_limit_seeds(run),
         *_limit_budget(run),
@@ -37,14 +41,26 @@ def _limit_failures(run: Run) -> Iterator[Limit]:
     for step in run.steps:
         if step["status"] == "failed":
             yield Limit(title=f"Anything about {step['name']}", why=f"The step failed: {step['why']}")
-    present = {name for name in run.arms if not name.startswith("ladder-")} | set(failed_arms(run))
-    absent = [labels.arm(name).label for name in (*labels.TIME_AWARE, "iseebetter") if name not in present]
+    present = {*run.arms, *failed_arms(run)}
+    judged = [name for name in ARMS if has_discriminator(name) and labels.arm(name).kind != "ladder"]
+    absent = [labels.arm(name).label for name in judged if name not in present and not NAME.fullmatch(name)]
     if absent and not run.metrics.empty:
         yield Limit(title="How the other arms of the study would do", why=f"Not part of this run: {', '.join(absent)}.")
-    if not run.metrics.empty and CONTROL not in present:
+
+
+def _limit_attribution(run: Run) -> Iterator[Limit]:
+    with_twin = set(run.comparisons.loc[run.comparisons["is_twin"].astype(bool), "arm"])
+    judged = [name for name in run.arms if has_discriminator(name) and labels.arm(name).kind != "ladder"]
+    if alone := [labels.arm(name).label for name in judged if name not in with_twin]:
         yield Limit(
-            title="What a discriminator changes",
-            why="The control (the same steps with the pixel loss only) was not run, so no difference has a reference.",
+            title=f"What the discriminator changes in {labels.listed(alone)}",
+            why="The twin (the same losses and steps without the discriminator) was not measured in this run. A"
+            " difference from any other arm is the effect of all its losses.",
+        )
+    for name, apart in not_learnt(run).items():
+        yield Limit(
+            title=f"What the discriminator of {labels.arm(name).label} would do if it learnt",
+            why=f"It did not learn in this run: {apart}.",
         )
 
 
@@ -54,20 +70,20 @@ def _limit_clips(run: Run) -> Iterator[Limit]:
     if len(clips) == 1:
         yield Limit(
             title="Whether it holds for other scenes",
-            why=f"Every score comes from one clip ({clips[0]}, {frames.iloc[0]} frames). The intervals tell how scores vary"
-            " between stretches of that clip, not between clips.",
+            why=f"Every score comes from one clip ({clips[0]}, {frames.iloc[0]} frames). The intervals show how scores"
+            " vary between parts of that clip, not between clips.",
         )
     elif 1 < len(clips) < FEWEST_CLIPS:
         yield Limit(
             title="Whether it holds for other scenes",
-            why=f"{len(clips)} test clips are too few to speak for others: the intervals are about more frames of these clips."
-            " \u201cNot told apart\u201d does not mean \u201cequal\u201d.",
+            why=f"{len(clips)} test clips are too few to represent others: the intervals are about more frames of these"
+            " clips. \u201cNo difference detected\u201d does not mean \u201cequal\u201d.",
         )
     elif FEWEST_CLIPS <= len(clips) < 2 * FEWEST_CLIPS:
         yield Limit(
             title="Small differences between arms",
             why=f"{len(clips)} test clips are few: intervals over so few scenes are wide, and"
-            " \u201cnot told apart\u201d does not mean \u201cequal\u201d.",
+            " \u201cno difference detected\u201d does not mean \u201cequal\u201d.",
         )
 
 
@@ -78,14 +94,14 @@ def _limit_seeds(run: Run) -> Iterator[Limit]:
     seeds = int(trained.groupby("arm")["method"].nunique().min())
     if seeds == 1:
         yield Limit(
-            title="Whether an arm was lucky",
+            title="How much depends on the random seed",
             why="Each arm was trained once. Training the same arm again with another seed gives other scores;"
-            " that spread is in no interval here.",
+            " no interval here includes that spread.",
         )
     elif seeds < 5:
         yield Limit(
-            title="How much luck there is in training",
-            why=f"{seeds} seeds per arm show that there is a spread, and measure it only roughly.",
+            title="How much depends on the random seed",
+            why=f"{seeds} seeds per arm measure the spread between trainings only roughly.",
         )
 
 
@@ -97,8 +113,8 @@ def _limit_budget(run: Run) -> Iterator[Limit]:
         length = f"{min(steps):,}" if min(steps) == max(steps) else f"{min(steps):,} to {max(steps):,}"
         yield Limit(
             title="What longer training would do",
-            why=f"Training took {length} steps per arm, the whole run {duration(seconds)}. The 2019 study reports 14 epochs of"
-            " 70% of Vimeo-90k's 91,701 septuplets.",
+            why=f"Training took {length} steps per arm, the whole run {duration(seconds)}. The 2019 study reports 14"
+            " epochs of 70% of Vimeo-90k's 91,701 septuplets.",
         )
 
 
@@ -107,8 +123,8 @@ def _limit_data(run: Run) -> Iterator[Limit]:
     if tested and not tested & set(VID4):
         yield Limit(
             title="How these scores compare with published ones",
-            why="Published scores are for Vid4 and Vimeo-90k. This run is scored on other clips, and scores depend on the clip more than on"
-            " the method: only differences between arms can be set beside published differences.",
+            why="Published scores are for Vid4 and Vimeo-90k. This run is scored on other clips, and scores depend on"
+            " the clip more than on the method: compare only differences between arms with published differences.",
         )
     data = run.manifest["data"] or []
     scored = {str(clip) for clip in run.metrics["clip"].dropna()}
@@ -124,18 +140,20 @@ def _limit_data(run: Run) -> Iterator[Limit]:
     if shared := sorted(films[0] & films[1]):
         yield Limit(
             title="How it does on film of another kind",
-            why=f"Other shots of the same film were trained on ({', '.join(shared)}): the same camera, grain and compression.",
+            why=f"Other shots of the same film were trained on ({', '.join(shared)}): the same camera, grain and"
+            " compression.",
         )
     kinds = sorted({str(clip.get("degradation")).upper() for clip in data if clip.get("degradation")})
     if len(kinds) == 1:
         yield Limit(
             title="What happens on real low-resolution video",
-            why=f"Input was made by one degradation ({kinds[0]}) without noise or compression. Cameras and streams degrade otherwise.",
+            why=f"Input was made by one degradation ({kinds[0]}) without noise or compression. Cameras and streams"
+            " degrade video differently.",
         )
 
 
 def _film(clip: str) -> str:
-    """Return the film that a shot (`film-02` or `film/02`) is from, nothing for a clip that is no shot."""
+    """Return the film that a shot (`film-02` or `film/02`) is from, nothing for a clip that is not a shot."""
     shot = re.fullmatch(r"(.+)[-/]\d+", clip)
     return shot[1] if shot else ""
 
@@ -144,7 +162,7 @@ def _limit_rest(run: Run) -> Iterator[Limit]:
     if not run.metrics.empty:
         yield Limit(
             title="What people would prefer",
-            why="Nobody was asked. LPIPS and the temporal metrics stand in for viewers and are known to disagree with them at times.",
+            why="No viewers were asked. LPIPS and the temporal metrics replace them and sometimes disagree with them.",
         )
     if (run.manifest["git"] or {}).get("dirty"):
         yield Limit(

@@ -1,6 +1,7 @@
-"""Pictures and films as bytes, and where they go: into the page while its budget lasts, else into a folder beside it."""
+"""Pictures and films as bytes: embedded in the page up to its budget, the rest in a folder next to it."""
 
 import base64
+import functools
 import hashlib
 import io
 import re
@@ -8,24 +9,20 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
-import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 from PIL import Image
 
 from stvsr.runs.files import write_atomic
-from stvsr.video.colour import Colour, from_rgb
+from stvsr.video.writer import write_video
 
 SUFFIXES = {"image/webp": ".webp", "video/mp4": ".mp4", "text/html": ".html"}
 OWN_FILE = re.compile(r"[0-9a-f]{16}\.(webp|mp4|html)")
-COLOUR = Colour()
-
-
-# The same bytes each time: one thread, and no lookahead for B-frames and macroblock tree, whose vector code in x264
-# reads past
-# small frames (measured: 16 of 40 small clips came out in two versions with it, none without).
-H264_OPTIONS = {"crf": "20", "preset": "medium", "threads": "1", "g": "12", "bf": "0", "x264-params": "mbtree=0"}
+CRF = 20
+# The same bytes each time: one thread, and no B-frames or macroblock tree, whose lookahead in x264 reads past the end
+# of small frames.
+REPEATABLE = {"threads": "1", "g": "12", "bf": "0", "x264-params": "mbtree=0"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,22 +52,18 @@ def webp(frame: np.ndarray, *, lossless: bool = False, quality: int = 82) -> byt
 
 
 def h264(frames: np.ndarray, rate: int) -> bytes:
-    """Encode frames (T, H, W, 3) as an H.264 film in MP4, yuv420p, its index first so that it starts at once.
+    """Encode frames, uint8 (T, H, W, 3), as an H.264 film in MP4, yuv420p, its index first so that it starts at once.
 
-    An odd last row or column is repeated, for H.264 stores colour at half the resolution.
+    An odd last row or column is repeated, because yuv420p, which every browser plays, needs even sides.
     """
     height, width = frames.shape[1:3]
     padded = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    reformatter = VideoReformatter()
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as file:  # moving the index to the front needs a file by name
-        with av.open(file.name, "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            stream = container.add_stream("libx264", rate=rate, options=H264_OPTIONS)
-            stream.height, stream.width, stream.pix_fmt = *padded.shape[1:3], "yuv420p"
-            stream.codec_context.colorspace, stream.codec_context.color_range = COLOUR.tag, int(COLOUR.range)
-            for frame in padded:
-                container.mux(stream.encode(from_rgb(frame, "yuv420p", COLOUR, reformatter)))
-            container.mux(stream.encode())
-        return Path(file.name).read_bytes()
+    with tempfile.TemporaryDirectory() as folder:
+        return write_video(Path(folder) / "film.mp4", padded, rate, crf=CRF, options=REPEATABLE).read_bytes()
+
+
+def _write(data: bytes, file: IO[bytes]) -> None:
+    file.write(data)
 
 
 def placed(items: Iterable[Item], room: float) -> dict[str, str]:
@@ -88,7 +81,7 @@ def placed(items: Iterable[Item], room: float) -> dict[str, str]:
 
 
 def write_beside(items: Iterable[Item], where: dict[str, str], folder: Path) -> int:
-    """Write the items that were not embedded into `folder`, remove what an earlier report left there, return their count."""
+    """Write the items that are not embedded into `folder`, remove those of earlier reports, and return their count."""
     wanted = {item.name: item for item in items if where[item.name].startswith("media/")}
     if folder.is_dir():
         for path in folder.iterdir():
@@ -96,7 +89,7 @@ def write_beside(items: Iterable[Item], where: dict[str, str], folder: Path) -> 
                 path.unlink()
     for name, item in wanted.items():
         if not (folder / name).is_file():
-            write_atomic(folder / name, lambda file, data=item.data: file.write(data))
+            write_atomic(folder / name, functools.partial(_write, item.data))
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
     return len(wanted)

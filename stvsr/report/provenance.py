@@ -1,4 +1,4 @@
-"""Where the numbers come from: command, code, machine, packages, data, weights, and what each step cost."""
+"""Provenance of the numbers: command, code, machine, packages, data, weights, and the cost of each step."""
 
 from dataclasses import dataclass
 
@@ -49,7 +49,7 @@ def facts(run: Run) -> list[tuple[str, str]]:
 
 
 def on_gpu(run: Run) -> bool:
-    """Tell whether the run used a GPU: it does when there is one, unless its manifest names another device."""
+    """Return whether the run used a GPU: it does when there is one, unless its manifest names another device."""
     named = str(run.manifest["device"] or "auto")
     return named.startswith("cuda") or (named == "auto" and bool((run.manifest["hardware"] or {}).get("gpu")))
 
@@ -73,19 +73,22 @@ def step_table(run: Run) -> Table:
     rows = []
     for step in run.steps:
         seconds = float(step.get("seconds") or 0)
-        rows.append({"step": step["name"], "notebook": step.get("notebook"), "status": step["status"], "seconds": round(seconds, 1),
-                     unit: round(seconds * factor / 3600, 3), "key": step.get("key"),
-                     "reason": step["why"] or step.get("reason") or ""})  # fmt: skip
+        rows.append({
+            "step": step["name"], "notebook": step.get("notebook"), "status": step["status"],
+            "seconds": round(seconds, 1), unit: round(seconds * factor / 3600, 3), "key": step.get("key"),
+            "reason": step["why"] or step.get("reason") or "",
+        })  # fmt: skip
     data = pd.DataFrame(rows, columns=["step", "notebook", "status", "seconds", unit, "key", "reason"])
     body = [
         [
-            text_cell(row.step), text_cell(row.notebook or "\u2013"), _status_cell(row.status, row.reason),
-            tables.number_cell(row.seconds, 1), tables.number_cell(row.cost, 3), text_cell(str(row.key or "\u2013")[:12]),
+            text_cell(row["step"]), text_cell(row["notebook"] or "\u2013"), _status_cell(row["status"], row["reason"]),
+            tables.number_cell(row["seconds"], 1), tables.number_cell(row[unit], 3),
+            text_cell(str(row["key"] or "\u2013")[:12]),
         ]
-        for row in data.rename(columns={unit: "cost"}).itertuples()
+        for row in rows
     ]  # fmt: skip
     caption = (
-        f"What each step took. Cost is wall time times {'one GPU' if gpu else f'{cores:g} cores'};"
+        f"Time and cost of each step. Cost is wall time times {'one GPU' if gpu else f'{cores:g} cores'};"
         " the key changes when anything the step depends on does."
     )
     return Table(
@@ -111,10 +114,12 @@ def data_table(run: Run) -> Table | None:
     data = pd.DataFrame(run.manifest["data"] or [])
     if data.empty:
         return None
-    if "split" in data:  # a training lists what it reads without saying that it trains on it
+    if "split" in data:  # the clips of a training have no split of their own
         data["split"] = data["split"].fillna("train")
-    columns = {"clip": "Clip", "split": "Split", "frames": "Frames", "width": "Width", "height": "Height", "degradation": "Degradation",
-               "source": "Source", "sha256": "SHA-256"}  # fmt: skip
+    columns = {
+        "clip": "Clip", "split": "Split", "frames": "Frames", "width": "Width", "height": "Height",
+        "degradation": "Degradation", "source": "Source", "sha256": "SHA-256",
+    }  # fmt: skip
     shown = {name: title for name, title in columns.items() if name in data}
     return tables.simple(
         "data",

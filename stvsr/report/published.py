@@ -1,4 +1,4 @@
-"""The run's numbers beside those that others published (reports/published/*.csv), each under its own protocol."""
+"""Published numbers (reports/published/*.csv) next to those of the run, each under its own protocol."""
 
 import math
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 from stvsr.evaluation.comparison import clip_means
 from stvsr.report import labels, tables
-from stvsr.report.labels import CONTROL, signed
+from stvsr.report.labels import signed
 from stvsr.report.limitations import VID4
 from stvsr.report.run import Run
 from stvsr.report.tables import EMPTY, Cell, Table, number_cell, text_cell
@@ -16,7 +16,7 @@ FOLDER = (
     Path(__file__).resolve().parents[2] / "reports" / "published"
 )  # in a checkout; an installed package has no copy
 REPORT_ARMS = ("rbpn", "recurrent-d", "recurrent-d-flow")
-CONTRASTS = ("seed-faithful", "recurrent-d", "recurrent-d-flow")
+CONTRASTS = ("seed-faithful", "original-faithful", "recurrent-d", "recurrent-d-flow")
 
 
 def published(name: str) -> pd.DataFrame:
@@ -34,11 +34,12 @@ def comparison(run: Run) -> list[Table]:
 def _own_means(run: Run, protocol: str) -> dict[tuple[str, str, str], float]:
     """Return {(clip, arm, metric): mean} of one protocol, clips in lower case."""
     rows = clip_means(run.metrics[run.metrics["protocol"] == protocol])
-    return {(str(row.clip).lower(), row.arm, row.metric): row.mean for row in rows.itertuples()}
+    columns = (rows["clip"].astype(str).str.lower(), rows["arm"], rows["metric"])
+    return dict(zip(zip(*columns, strict=True), rows["mean"], strict=True))
 
 
 def report_2019(run: Run) -> Table | None:
-    """Return the 2019 report's results per clip, differences from its RBPN, and this run's PSNR where it has the clip."""
+    """Return the 2019 report's results per clip, differences from its RBPN, and this run's PSNR on the same clips."""
     data = published("report-2019.csv")
     if data.empty:
         return None
@@ -48,30 +49,31 @@ def report_2019(run: Run) -> Table | None:
     body = []
     for clip, row in wide.iterrows():
         base = row["psnr", "rbpn"]
-        cells = [text_cell(clip.capitalize())]
+        cells = [text_cell(str(clip).capitalize())]
         for arm in REPORT_ARMS:
             value = row["psnr", arm]
             note = f"SSIM {row['ssim', arm]:.2f}" + ("" if arm == "rbpn" else f", {signed(value - base, 2)} dB")
             cells.append(Cell(text=f"{value:.2f}", note=note, sort=repr(float(value))))
         if here:
-            cells += [number_cell(own.get((clip, arm, "psnr"), math.nan), 2) for arm in REPORT_ARMS]
+            cells += [number_cell(own.get((str(clip), arm, "psnr"), math.nan), 2) for arm in REPORT_ARMS]
         body.append(cells)
-    labels = [labels.arm(name).label for name in REPORT_ARMS]
+    names = [labels.arm(name).label for name in REPORT_ARMS]
     return Table(
         key="published-2019",
-        caption="What the 2019 report found: PSNR in dB, below it SSIM and the difference from its RBPN. It names no protocol and gives"
-        " one run per row, no interval; in its published code no adversarial gradient reaches the generator."
-        + (" Columns \u201chere\u201d are this run's, protocol literature-y." if here else ""),
-        columns=["Clip", *labels, *(f"{label}, here" for label in labels if here)],
+        caption="Results of the 2019 report: PSNR in dB, below it SSIM and the difference from its RBPN. It names no"
+        " protocol and gives one run per row, no interval; in its published code no adversarial gradient reaches the"
+        " generator." + (" Columns \u201chere\u201d are this run's, protocol literature-y." if here else ""),
+        columns=["Clip", *names, *(f"{name}, here" for name in names if here)],
         rows=body,
         data=data,
     )
 
 
 def contrasts(run: Run) -> Table | None:
-    """Return the 2019 report's mean differences beside this run's, with intervals, for the arms that stand for its rows."""
+    """Return the 2019 report's mean differences next to those of this run's matching arms, with intervals."""
     data = published("report-2019.csv")
-    rows = run.comparisons[(run.comparisons["protocol"] == "literature-y") & run.comparisons["arm"].isin(CONTRASTS)]
+    rows = run.compared("literature-y", twins=False)
+    rows = rows[rows["arm"].isin(CONTRASTS)]
     if rows.empty or data.empty:
         return None
     theirs = _mean_gaps(data[data["dataset"] == "Vid4"])
@@ -104,8 +106,9 @@ def contrasts(run: Run) -> Table | None:
         body.append(cells)
     return Table(
         key="contrasts",
-        caption=f"The same differences in this run. Theirs: from RBPN that was not trained further, Vid4. Here: from"
-        f" {labels.arm(CONTROL).label}, this run's clips, with 95% intervals. {tables.protocol_words(run.metrics, 'literature-y')}",
+        caption="The same differences in this run. Theirs: from RBPN that was not trained further, Vid4. Here: from"
+        f" {labels.arm(run.control).label}, this run's clips, with 95% intervals."
+        f" {tables.protocol_words(run.metrics, 'literature-y')}",
         columns=["Arm", "PSNR, 2019 report", "PSNR, here", "SSIM, 2019 report", "SSIM, here"],
         rows=body,
         data=pd.DataFrame(lines),
@@ -122,7 +125,7 @@ def _mean_gaps(data: pd.DataFrame) -> dict[tuple[str, str], float]:
 
 
 def _runs_vid4(run: Run, degradation: str) -> bool:
-    """Tell whether the run was scored on all four clips of Vid4 and nothing else, with this degradation."""
+    """Return whether the run was scored on all four clips of Vid4 and nothing else, with this degradation."""
     clips = {str(clip).lower() for clip in run.metrics["clip"].dropna()}
     made = {str(value).lower() for value in run.metrics["degradation"].dropna()}
     return clips == set(VID4) and made == {degradation}
@@ -150,7 +153,8 @@ def _with_own(run: Run, data: pd.DataFrame, protocol: str, names: tuple[str, ...
     own = _own_rows(run, protocol, names) if _runs_vid4(run, "bi") else pd.DataFrame()
     rows = pd.concat([data, own], ignore_index=True)
     winners = {
-        name: tables.best_of(rows.loc[rows["degradation"] == "BI", name], labels.metric(name).better) for name in names
+        name: tables.best_of(rows.loc[rows["degradation"] == "BI", name], labels.metric(name).direction)
+        for name in names
     }
     body = [
         [text_cell(row["method"]), text_cell(row["degradation"])]
@@ -165,7 +169,8 @@ def _with_own(run: Run, data: pd.DataFrame, protocol: str, names: tuple[str, ...
     )
     return Table(
         key=key,
-        caption=f"Published scores on Vid4, \u00d74, protocol {protocol}; the best under bicubic degradation (BI) is marked. {beside}",
+        caption=f"Published scores on Vid4, \u00d74, protocol {protocol}; the best under bicubic degradation (BI) is"
+        f" marked. {beside}",
         columns=["Method", "Degradation", *(labels.metric(name).title for name in names), "Source"],
         rows=body,
         data=rows,

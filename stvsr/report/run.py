@@ -1,5 +1,7 @@
-"""A run folder, read: manifest, steps, scores, logs and frames. Missing parts are empty, never an error."""
+"""A run folder as the report reads it: manifest, steps, scores, logs and frames; missing parts are empty."""
 
+import contextlib
+import functools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,45 +9,26 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from stvsr.errors import InputError
-from stvsr.evaluation.comparison import summarise
+from stvsr.evaluation import comparison, dose
+from stvsr.evaluation.held_out import CONTROL, read_csv
+from stvsr.metrics.scoring import COLUMNS as METRIC_COLUMNS
 from stvsr.report import labels
 from stvsr.runs.files import read_json, read_log
+from stvsr.video.reader import image_files, natural, read_image
 
-METRIC_COLUMNS = (
-    "method", "arm", "seed", "clip", "frame", "metric", "value", "protocol", "version", "colour", "border", "dropped",
-    "degradation", "weights",
-)  # fmt: skip
-
-
-COMPARISON_COLUMNS = ("arm", "metric", "protocol", "difference", "low", "high", "p", "p_holm", "verdict", "sentence")
 SUMMARY_COLUMNS = ("arm", "protocol", "metric", "mean", "low", "high", "clips", "frames", "seeds")
 MANIFEST_KEYS = (
-    "study", "title", "question", "parameters", "command", "started", "finished", "seconds", "git", "python", "packages", "hardware",
-    "device", "seeds", "data", "weights", "steps",
+    "study", "title", "question", "parameters", "command", "started", "finished", "seconds", "git", "python",
+    "packages", "hardware", "device", "seeds", "data", "weights", "steps",
 )  # fmt: skip
-
-
-WORDS = (
-    "method",
-    "arm",
-    "clip",
-    "protocol",
-    "metric",
-    "verdict",
-    "sentence",
-    "colour",
-    "border",
-    "degradation",
-    "weights",
-)
+LEARNT = 0.05  # least mean gap of a discriminator's probabilities (true minus generated) that counts as having learnt
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What the report is made of.
+    """The content of a run folder.
 
     `metrics`, `comparisons` and `summary` have the columns above, `logs` maps `arm@seed` to its training log, `crops`
     to pictures taken during it, `frames` maps a clip to {method: paths of its frames in order}; `truth` is one of the
@@ -64,12 +47,12 @@ class Run:
 
     @property
     def home(self) -> str:
-        """Where the run was made, as its steps' parameters say: paths below it are shown without it. Empty when unknown."""
+        """The run's folder on the machine that made it, from its steps' parameters; empty when unknown."""
         folders = [str((step.get("parameters") or {}).get("folder", "")) for step in self.steps]
         return next((folder.partition("/steps/")[0] for folder in folders if "/steps/" in folder), "")
 
     def local(self, text: str) -> str:
-        """Return text without the places of this machine: the run's folder and the source tree."""
+        """Return text without paths of the machine: the run's folder and the source tree."""
         tree = str(Path(__file__).resolve().parents[2])
         text = text.replace(self.home, str(self.manifest["study"])) if self.home else text
         return text.replace(tree + "/", "")
@@ -78,6 +61,41 @@ class Run:
     def arms(self) -> list[str]:
         """Methods and arms that were measured, in the study's order, without seeds and without the truth."""
         return sorted({str(name) for name in self.metrics["arm"].dropna()} - {"truth"}, key=labels.arm_order)
+
+    def compared(self, protocol: str, *, twins: bool) -> pd.DataFrame:
+        """Rows of `comparisons` under one protocol: differences from twins, or from the control."""
+        rows = self.comparisons[self.comparisons["protocol"] == protocol]
+        return rows[rows["is_twin"].astype(bool)] if twins else rows[rows["reference"] == self.control]
+
+    @property
+    def control(self) -> str:
+        """The arm that all others were compared with."""
+        rows = self.comparisons
+        references = rows.loc[~rows["is_twin"].astype(bool), "reference"]
+        return str(references.iloc[0]) if len(references) else CONTROL
+
+    @functools.cached_property
+    def contrasts(self) -> pd.DataFrame:
+        """Differences between kinds of discriminator at equal dose; empty in other studies."""
+        return dose.contrasts(self.metrics)
+
+    @functools.cached_property
+    def slopes(self) -> pd.DataFrame:
+        """How motion changes with LPIPS over the dose, per kind of discriminator; empty in other studies."""
+        return dose.slopes(self.metrics)
+
+    @property
+    def score_gaps(self) -> dict[str, list[float]]:
+        """Per arm and training, the gap of mean scores (true minus generated) over the last quarter of the log."""
+        gaps: dict[str, list[float]] = {}
+        for name, log in self.logs.items():
+            if {"score_real", "score_fake"} <= set(log):
+                gap = log["score_real"] - log["score_fake"]
+            else:
+                gap = log.get("score_gap", pd.Series(dtype=float))
+            if len(gap := gap.dropna()):
+                gaps.setdefault(name.partition("@")[0], []).append(float(gap.tail(-(-len(gap) // 4)).mean()))
+        return gaps
 
 
 def load_run(folder: Path) -> Run:
@@ -97,28 +115,22 @@ def load_run(folder: Path) -> Run:
         manifest=manifest,
         steps=_steps(manifest, steps),
         metrics=metrics,
-        comparisons=_table(steps / "evaluate" / "comparisons.csv", COMPARISON_COLUMNS),
-        summary=summarise(metrics) if summary.empty and not metrics.empty else summary,
+        comparisons=_table(steps / "evaluate" / "comparisons.csv", comparison.COLUMNS),
+        summary=comparison.summarise(metrics) if summary.empty and not metrics.empty else summary,
         logs={name: log for name, path in trained.items() if not (log := _log(path / "log.jsonl")).empty},
-        crops={
-            name: sorted((path / "crops").glob("*.png"), key=lambda crop: natural(crop.name))
-            for name, path in trained.items()
-        },
+        crops={name: _images(path / "crops") for name, path in trained.items()},
         frames=_frames(steps / "evaluate" / "outputs"),
     )
 
 
 def _folders(folder: Path) -> list[Path]:
-    return (
-        sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: natural(path.name))
-        if folder.is_dir()
-        else []
-    )
+    return sorted((path for path in folder.iterdir() if path.is_dir()), key=natural) if folder.is_dir() else []
 
 
-def natural(name: str) -> list:
-    """Return a sort key under which 2 comes before 10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+def _images(folder: Path) -> list[Path]:
+    with contextlib.suppress(InputError, FileNotFoundError):  # no frames in it, or no folder
+        return image_files(folder)
+    return []
 
 
 def _arm_and_seed(step: str) -> str | None:
@@ -132,14 +144,11 @@ def _arm_and_seed(step: str) -> str | None:
 def _table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
     if not path.is_file():
         return pd.DataFrame(columns=list(columns))
-    header = pd.read_csv(path, nrows=0).columns
-    missing = [column for column in columns if column not in header]
+    table = read_csv(path)
+    missing = [column for column in columns if column not in table]
     if missing:
         raise InputError(f"{path} lacks the column {', '.join(missing)}: evaluate again")
-    numbers = {
-        column: ["", "nan", "NaN", "NA"] for column in header if column not in WORDS
-    }  # a clip may be called "NA"
-    return pd.read_csv(path, dtype=dict.fromkeys(WORDS, str), keep_default_na=False, na_values=numbers)
+    return table
 
 
 def _log(path: Path) -> pd.DataFrame:
@@ -148,7 +157,7 @@ def _log(path: Path) -> pd.DataFrame:
 
 
 def _steps(manifest: dict, folder: Path) -> list[dict]:
-    """Return the manifest's steps, each with what its own `step.json` adds, and `why` it failed (empty when it did not)."""
+    """Return the manifest's steps, completed by their own `step.json`; `why` is the reason of a failure."""
     steps = []
     for step in manifest["steps"] or []:
         name = str(step.get("name"))
@@ -172,11 +181,7 @@ def _frames(outputs: Path) -> dict[str, dict[str, list[Path]]]:
     for method in sorted(_folders(outputs), key=lambda path: labels.arm_order(path.name.partition("@")[0])):
         arm = method.name.partition("@")[0]
         for clip in _folders(method):
-            paths = sorted(
-                (p for p in clip.iterdir() if p.suffix.lower() in (".png", ".webp", ".jpg")),
-                key=lambda p: natural(p.name),
-            )
-            if paths:
+            if paths := _images(clip):
                 found.setdefault(clip.name, {}).setdefault(arm, paths)
     return {clip: _truth_first(methods) for clip, methods in found.items() if "truth" in methods}
 
@@ -189,12 +194,6 @@ def _truth_first(methods: dict[str, list[Path]]) -> dict[str, list[Path]]:
     }
 
 
-def read_frame(path: Path) -> np.ndarray:
-    """Return a frame as uint8 (H, W, 3) RGB."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
 def read_frames(paths: Iterable[Path]) -> np.ndarray:
     """Return frames as uint8 (T, H, W, 3) RGB."""
-    return np.stack([read_frame(path) for path in paths])
+    return np.stack([read_image(path) for path in paths])

@@ -1,4 +1,4 @@
-"""What the reader looks at: every frame of every method to compare, crops, error maps, profiles, flow errors, films."""
+"""Pictures of each clip: frames of every method to compare, crops, error maps, profiles, flow errors, films."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -14,7 +14,8 @@ from stvsr.report import media
 from stvsr.report.findings import headline_metrics
 from stvsr.report.labels import arm, metric, metric_order, plain
 from stvsr.report.media import Item
-from stvsr.report.run import Run, read_frame, read_frames
+from stvsr.report.run import Run, read_frames
+from stvsr.video.reader import read_image
 
 MOST_COMPARED = 800  # frames times methods times clips of one report; more are thinned evenly
 LOOP_FRAMES = 48
@@ -90,8 +91,8 @@ def _scene(run: Run, clip: str, most: int) -> Scene:
     count = len(paths["truth"])
     shown = spread(count, max(1, most // len(paths)))
     middle = shown[len(shown) // 2]
-    now = {name: read_frame(frames[middle]) for name, frames in paths.items()}
-    before = {name: read_frame(frames[max(0, middle - 1)]) for name, frames in paths.items()}
+    now = {name: read_image(frames[middle]) for name, frames in paths.items()}
+    before = {name: read_image(frames[max(0, middle - 1)]) for name, frames in paths.items()}
     truth = now["truth"]
     judged = {name: frame for name, frame in now.items() if name not in ("truth", "bicubic")} or now
     importance = pixels.disagreement(list(judged.values()) if len(judged) > 1 else list(now.values()))
@@ -107,8 +108,9 @@ def _scene(run: Run, clip: str, most: int) -> Scene:
     return Scene(
         name=clip, count=count, width=truth.shape[1], height=truth.shape[0], middle=middle, shown=shown, methods=labels,
         frames=_compared(paths, shown, middle), scores=_frame_scores(run, clip, paths, shown),
-        crop_boxes=boxes, locator=_locator(truth, boxes, middle), crops=tuple(_crops(now, box, labels, middle) for box in boxes),
-        errors=errors, error_limit=error_limit, profiles=profiles, profile_row=row, motion=motion, motion_limit=motion_limit,
+        crop_boxes=boxes, locator=_locator(truth, boxes, middle),
+        crops=tuple(_crops(now, box, labels, middle) for box in boxes), errors=errors, error_limit=error_limit,
+        profiles=profiles, profile_row=row, motion=motion, motion_limit=motion_limit,
         films=_films(loops, window, labels, rate), film_rate=rate,
         film_note=_film_note(len(loops["truth"]), start, count, window, truth.shape),
     )  # fmt: skip
@@ -123,15 +125,15 @@ def spread(count: int, most: int) -> tuple[int, ...]:
 
 def _same_size(paths: dict[str, list[Path]]) -> dict[str, list[Path]]:
     """Leave out methods whose frames have another size than the truth's: they cannot be laid over it."""
-    size = read_frame(paths["truth"][0]).shape
-    return {name: frames for name, frames in paths.items() if read_frame(frames[0]).shape == size}
+    size = read_image(paths["truth"][0]).shape
+    return {name: frames for name, frames in paths.items() if read_image(frames[0]).shape == size}
 
 
 def _compared(paths: dict[str, list[Path]], shown: tuple[int, ...], middle: int) -> dict[str, list[Item]]:
     """Encode the frames for the comparison; frames near the middle of a coarse grid are embedded first."""
     wanted = [(name, frame) for name in paths for frame in shown]
     with ThreadPoolExecutor() as pool:  # reading PNG and writing WebP leave Python's lock
-        encoded = pool.map(lambda one: media.webp(read_frame(paths[one[0]][one[1]])), wanted)
+        encoded = pool.map(lambda one: media.webp(read_image(paths[one[0]][one[1]])), wanted)
     frames: dict[str, list[Item]] = {name: [] for name in paths}
     for (name, frame), data in zip(wanted, encoded, strict=True):
         frames[name].append(Item(data=data, mime="image/webp", rank=1 + _coarseness(shown, frame, middle)))
@@ -150,7 +152,7 @@ def _coarseness(shown: tuple[int, ...], frame: int, middle: int) -> float:
 def _frame_scores(
     run: Run, clip: str, methods: Iterable[str], shown: tuple[int, ...]
 ) -> dict[str, dict[str, list[str]]]:
-    """Return {method: {metric: value per shown frame}} of the first screen's protocol, as text; a dash where a frame was not scored."""
+    """Return {method: {metric: value per shown frame}} of the first screen's protocol, as text."""
     protocol, _ = headline_metrics(run.metrics)
     rows = run.metrics[(run.metrics["clip"] == clip) & (run.metrics["protocol"] == protocol)]
     scores: dict[str, dict[str, list[str]]] = {name: {} for name in methods}
@@ -163,12 +165,12 @@ def _frame_scores(
 
 
 def training_crops(paths: Sequence[Path], most: int = 4) -> list[Picture]:
-    """Return pictures taken during a training, evenly spread, the first and the last among them; their names say the step."""
+    """Return pictures taken during a training, evenly spread from the first to the last; file names hold the step."""
     chosen = [paths[i] for i in spread(len(paths), most)] if paths else []
     steps = [int(re.sub(r"\D", "", path.stem) or 0) for path in chosen]
     alt = "Patches at step {}: bicubic, output and truth side by side"
     return [
-        _picture(read_frame(path), f"step {step}", alt.format(step)) for path, step in zip(chosen, steps, strict=True)
+        _picture(read_image(path), f"step {step}", alt.format(step)) for path, step in zip(chosen, steps, strict=True)
     ]
 
 
@@ -208,7 +210,8 @@ def _errors(frames: dict[str, np.ndarray], labels: dict[str, str], middle: int) 
     limit = pixels.shared_limit(errors)
     return tuple(
         _picture(
-            pixels.heat(error, limit), labels[name], f"Error map of {labels[name]}, frame {middle}: mean error {error.mean():.1f} of 255",
+            pixels.heat(error, limit), labels[name],
+            f"Error map of {labels[name]}, frame {middle}: mean error {error.mean():.1f} of 255",
             f"mean error {error.mean():.1f}",
         )
         for name, error in errors.items()
@@ -220,7 +223,8 @@ def _profiles(clips: dict[str, np.ndarray], labels: dict[str, str]) -> tuple[tup
     return tuple(
         _picture(
             pixels.temporal_profile(clip, row=row), labels[name],
-            f"Temporal profile of {labels[name]}: row {row} of {len(clip)} consecutive frames, time runs downwards", lossless=True,
+            f"Temporal profile of {labels[name]}: row {row} of {len(clip)} consecutive frames, time runs downwards",
+            lossless=True,
         )
         for name, clip in clips.items()
     ), row  # fmt: skip
@@ -229,7 +233,7 @@ def _profiles(clips: dict[str, np.ndarray], labels: dict[str, str]) -> tuple[tup
 def _motion(
     before: dict[str, np.ndarray], now: dict[str, np.ndarray], labels: dict[str, str], middle: int
 ) -> tuple[tuple[Picture, ...], float]:
-    """Return maps of how far each method's optical flow into `middle` is from the truth's, and their common limit in pixels."""
+    """Return maps of the distance of each method's flow into `middle` from the truth's, and their limit in pixels."""
     estimate: Callable = flow.estimator("farneback")  # TecoGAN's tOF uses it
     if middle == 0 or len(now) < 2:
         return (), 0.0

@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pandas as pd
+from bs4 import BeautifulSoup
 from PIL import Image
 
 from stvsr.evaluation.comparison import compare, summarise
@@ -22,9 +23,10 @@ ARMS = ("rbpn", "pixel-control", "perceptual", "seed-faithful", "recurrent-d", "
 LADDER = ("ladder-1-weights", "ladder-2-vgg", "ladder-3-gradient")
 # arm: share of the missing detail that is recovered, noise that stays, noise that flickers (8-bit steps)
 STAND_INS = {
-    "bicubic": (0.0, 0, 0), "basicvsr-bi": (0.8, 0, 0), "rbpn": (0.45, 0, 0), "pixel-control": (0.5, 0, 0), "perceptual": (0.56, 2, 0),
-    "seed-faithful": (0.5, 1, 0), "recurrent-d": (0.66, 3, 1), "recurrent-d-flow": (0.68, 5, 0), "ladder-1-weights": (0.51, 1, 0),
-    "ladder-2-vgg": (0.57, 1, 1), "ladder-3-gradient": (0.62, 3, 1),
+    "bicubic": (0.0, 0, 0), "basicvsr-bi": (0.8, 0, 0), "rbpn": (0.45, 0, 0), "pixel-control": (0.5, 0, 0),
+    "perceptual": (0.56, 2, 0), "seed-faithful": (0.5, 1, 0), "recurrent-d": (0.66, 3, 1),
+    "recurrent-d-flow": (0.68, 5, 0), "ladder-1-weights": (0.51, 1, 0), "ladder-2-vgg": (0.57, 1, 1),
+    "ladder-3-gradient": (0.62, 3, 1),
 }  # fmt: skip
 QUESTION = "Does a discriminator that sees time make upscaled video sharper and keep it steady?"
 
@@ -37,6 +39,7 @@ def make_run(
     clips: Sequence[str] = ("waves", "waves-mirrored"),
     seeds: Sequence[int] = (0,),
     failed: str = "",
+    unlearnt: Sequence[str] = (),
     measures: Sequence[str] = ("literature-y", "tecogan"),
     frames: int = 12,
     large: int = 1,
@@ -47,6 +50,7 @@ def make_run(
         arms: trained arms, each with every seed; `peers` are only measured; without both there is no evaluation at all.
         clips: names of the held-out clips; the second is the first one mirrored, and so on.
         failed: an arm whose training failed: it has no output and its step carries an error.
+        unlearnt: arms whose discriminator scores true and generated frames alike.
         measures: protocols to score with.
         frames: length of the clips. large: factor by which frames are enlarged, for tests of size.
     """
@@ -61,9 +65,28 @@ def make_run(
     if methods:
         _evaluate(folder / "steps" / "evaluate", outputs, methods, measures)
     for place, (arm, seed) in enumerate(trained):
-        _write_training(folder / "steps" / ("pretrain" if arm == "rbpn" else f"{arm}-s{seed}"), arm, place)
+        _write_training(
+            folder / "steps" / ("pretrain" if arm == "rbpn" else f"{arm}-s{seed}"), arm, place, arm not in unlearnt
+        )
     _write_manifest(folder, trained, clips, seeds, failed, (frames, 96 * large, 128 * large))
     return folder
+
+
+def small_run(folder: Path, **changes: object) -> Path:
+    """Write a run of one clip with three methods and one protocol: quick to make."""
+    settings = {
+        "arms": ("pixel-control", "recurrent-d"),
+        "peers": ("bicubic",),
+        "clips": ("waves",),
+        "frames": 6,
+        "measures": ("literature-y",),
+    }
+    return make_run(folder, **(settings | changes))
+
+
+def soup_of(report: Path) -> BeautifulSoup:
+    """Parse a page."""
+    return BeautifulSoup(report.read_text(encoding="utf-8"), "html.parser")
 
 
 def _write_clip(outputs: Path, clip: str, number: int, methods: Sequence[str], frames: int, large: int) -> None:
@@ -98,7 +121,7 @@ def _evaluate(folder: Path, outputs: Path, methods: Sequence[str], measures: Seq
         compare(metrics).to_csv(folder / "comparisons.csv", index=False)
 
 
-def _write_training(folder: Path, arm: str, place: int) -> None:
+def _write_training(folder: Path, arm: str, place: int, learns: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(place)
     lines = []
@@ -114,10 +137,12 @@ def _write_training(folder: Path, arm: str, place: int) -> None:
         if arm not in ("rbpn", "pixel-control"):
             line |= {"perceptual": 0.3 * np.exp(-step / 500) * (1 + noise)}
         if arm.startswith(("recurrent", "seed", "ladder")):
-            gap = 0.3 * (1 - np.exp(-step / 90))
+            gap = 0.3 * (1 - np.exp(-step / 90)) if learns else -0.025 - noise
             detached = arm in ("seed-faithful", *LADDER[:1])
-            line |= {"adversarial": 0.8 * (1 + noise), "score_real": 0.55 + gap + noise, "score_fake": 0.5 - gap - noise,
-                     "gradient_discriminator": 1 + noise, "gradient_adversarial": 0.0 if detached else 0.05 * (1 + noise)}  # fmt: skip
+            line |= {
+                "adversarial": 0.8 * (1 + noise), "score_real": 0.55 + gap + noise, "score_fake": 0.5 - gap - noise,
+                "gradient_discriminator": 1 + noise, "gradient_adversarial": 0.0 if detached else 0.05 * (1 + noise),
+            }  # fmt: skip
         if arm == "recurrent-d-flow":
             line |= {"flow_adversarial": 0.7 * (1 - noise)}
         lines.append(json.dumps(line))
@@ -170,13 +195,16 @@ def _write_manifest(
         for clip in clips
     ]
     manifest = {
-        "study": folder.name, "title": "Fixture of the report's tests", "question": QUESTION, "command": f"stvsr reproduce {folder.name}",
+        "study": folder.name, "title": "Fixture of the report's tests", "question": QUESTION,
+        "command": f"stvsr reproduce {folder.name}",
         "started": 1767603600.0, "finished": 1767604320.0, "seconds": 720.0,
-        "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False}, "python": "3.11.2", "platform": "Linux",
+        "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "dirty": False}, "python": "3.11.2",
+        "platform": "Linux",
         "packages": {"torch": "2.6.0", "numpy": "2.1.0"},
         "hardware": {"cpu": "a processor", "cores": 2, "memory_gb": 8.0, "gpu": None}, "seeds": list(seeds),
         "data": [{"clip": "film/01", "sha256": "2" * 64, **shape}, *data],
-        "weights": [{"name": "alexnet", "file": "alexnet.ckpt", "sha256": "1" * 64, "licence": "BSD-3-Clause"}], "steps": steps,
+        "weights": [{"name": "alexnet", "file": "alexnet.ckpt", "sha256": "1" * 64, "licence": "BSD-3-Clause"}],
+        "steps": steps,
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(manifest))
 
@@ -184,7 +212,8 @@ def _write_manifest(
 def _step(name: str, seconds: float, **parameters: object) -> dict:
     numbers = {"pretrain": "02_rbpn_pretraining", "evaluate": "04_ablation_evaluation"}
     return {
-        "name": name, "notebook": f"{numbers.get(name, '03_adversarial_finetuning')}.ipynb", "seconds": seconds, "status": "done",
+        "name": name, "notebook": f"{numbers.get(name, '03_adversarial_finetuning')}.ipynb",
+        "seconds": seconds, "status": "done",
         "parameters": parameters | {"folder": "steps"}, "key": hashlib.sha256(name.encode()).hexdigest(), "error": "",
         "reason": "never run",
     }  # fmt: skip

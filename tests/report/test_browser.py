@@ -40,7 +40,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 class Watched:
-    """A page that notes whatever it should not do: speak on the console, fail, or ask for something that is no local file."""
+    """A page that records console messages, errors and requests for anything but a local file."""
 
     def __init__(self, chromium, path: Path, **settings: object) -> None:
         self.complaints: list[str] = []
@@ -77,7 +77,7 @@ def page(watch, folder):
 
 
 def until(page, condition: str, seconds: float = 20) -> None:
-    """Wait until a JavaScript expression is true. (Playwright's own way needs `eval`, which the report's policy forbids.)"""
+    """Wait until a JavaScript expression is true; Playwright's way needs `eval`, which the report's policy forbids."""
     end = time.monotonic() + seconds
     while not page.evaluate(condition):
         assert time.monotonic() < end, f"never became true: {condition}"
@@ -127,7 +127,7 @@ def test_divider_moves_by_keyboard_and_mouse(page):
 def test_any_two_methods_on_any_clip_and_frame(page):
     left, right = page.locator(".layer.left img"), page.locator(".layer.right img")
     options = page.locator("[data-role=left] option").all_text_contents()
-    assert options == ["truth", "bicubic", "pixel control", "seed-faithful", "recurrent D"]
+    assert options == ["truth", "bicubic", "pixel control", "2019 code", "recurrent D"]
     assert left.get_attribute("alt").startswith("bicubic, clip waves, frame ")
     page.select_option("[data-role=left]", "truth")
     page.select_option("[data-role=right]", "pixel-control")
