@@ -48,7 +48,7 @@ def test_arms_are_grouped_by_kind_and_dose():
 
 
 def test_contrasts_are_differences_at_equal_dose_and_their_mean():
-    found = contrasts(measured()).set_index(["contrast", "metric", "doses"])
+    found = contrasts(measured()).set_index(["contrast", "metric", "doses"]).sort_index()
     difference = found.loc[("triplet - blind", "tof"), "difference"]
     assert difference.to_dict() == pytest.approx({"0.1, 0.4": -0.05, "0.1": -0.02, "0.4": -0.08}, abs=2e-3)
     assert found.loc[("triplet - blind", "profile", "0.1, 0.4"), "difference"] == pytest.approx(-0.5, abs=2e-3)
