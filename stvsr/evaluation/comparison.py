@@ -268,7 +268,7 @@ def paired_differences(rows: pd.DataFrame, reference: pd.DataFrame, arm: str, na
     seeds = first.columns.intersection(second.columns)
     if NO_SEED in first.columns or NO_SEED in second.columns:
         alone, seeded = (first, second) if NO_SEED in first.columns else (second, first)
-        spread = pd.DataFrame({seed: alone[NO_SEED] for seed in seeded.columns})
+        spread = pd.DataFrame(dict.fromkeys(seeded.columns, alone[NO_SEED]))
         return _stacked(spread - second if alone is first else first - spread)
     if seeds.empty:
         raise InputError(
