@@ -80,7 +80,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--targets", required=True, metavar="DIR", help="the truth: a clip or a folder of clips with the same names"
     )
-    command.add_argument("--protocol", required=True, help="literature-y, original-rgb, tecogan, study or second-opinion")
+    command.add_argument(
+        "--protocol", required=True, help="literature-y, original-rgb, tecogan, study or second-opinion"
+    )
     command.add_argument("--json", metavar="FILE", help="averages, clip means, settings and hashes of weights")
     command.add_argument("--csv", metavar="FILE", help="one row per method, clip, frame and metric")
     command.add_argument(
