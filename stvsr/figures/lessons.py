@@ -114,7 +114,7 @@ def bars(values: Mapping[str, float], *, title: str, unit: str, size: tuple[floa
     figure, axes = one_axes(size or (PANEL[0] * 1.6, 0.6 + 0.32 * len(values)), title)
     finite = [value for value in values.values() if np.isfinite(value)]
     top = max(finite, default=1.0)
-    for place, (label, value) in enumerate(values.items()):
+    for place, value in enumerate(values.values()):
         axes.barh(place, min(value, 1.15 * top), color=PALETTE[0], height=0.6)
         axes.annotate(f" {number(value)}", (min(value, 1.15 * top), place), va="center", fontsize=8)
     axes.set(xlabel=unit, yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - 0.5, -0.5))
@@ -165,12 +165,13 @@ def sensitivity_map(values: pd.DataFrame, shades: pd.DataFrame, *, title: str) -
     """
     figure, axes = one_axes((0.72 * values.shape[1] + 1.4, 0.36 * values.shape[0] + 1.2), title)
     shown = np.ma.masked_invalid(shades.to_numpy(float))
-    axes.imshow(shown, cmap="Oranges", vmin=0, vmax=1.25, aspect="auto")
+    axes.imshow(shown, cmap="Oranges", vmin=0, vmax=1.15, aspect="auto")
     for row in range(values.shape[0]):
         for column in range(values.shape[1]):
             value = values.iloc[row, column]
-            text = "–" if pd.isna(value) else "∞" if np.isinf(value) else f"{value:.3g}"
-            axes.annotate(text, (column, row), ha="center", va="center", fontsize=7.5, color=INK)
+            text = "–" if pd.isna(value) else "0" if abs(value) < 5e-4 else f"{value:.3g}"
+            dark = bool(shown[row, column] > 0.8)
+            axes.annotate(text, (column, row), ha="center", va="center", fontsize=7.5, color=PAPER if dark else INK)
     axes.set(xticks=range(values.shape[1]), yticks=range(values.shape[0]))
     axes.set_xticklabels(values.columns, rotation=35, ha="right", rotation_mode="anchor")
     axes.set_yticklabels(values.index)
