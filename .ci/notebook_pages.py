@@ -64,15 +64,18 @@ p, ul, ol, h2, h3 { max-width: 44rem; }
 img, svg, video, iframe { max-width: 100%; } img { height: auto; }
 pre { margin: .5rem 0; padding: .7rem .9rem; border-radius: 6px; font-size: 13.5px; line-height: 1.45; }
 .highlight { background: #f8f8f8; border-radius: 6px; margin: .6rem 0; } .highlight pre { overflow-x: auto; }
-.jp-OutputArea pre, .output pre { white-space: pre-wrap; background: #fff; border-left: 3px solid var(--rule); border-radius: 0; }
+.jp-OutputArea pre, .output pre { white-space: pre-wrap; background: #fff; border-radius: 0; }
+.jp-OutputArea pre, .output pre { border-left: 3px solid var(--rule); }
 code { font-size: .9em; } p code, li code { background: #f3f4f6; padding: .05em .3em; border-radius: 3px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; margin: .6rem 0; }
 td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top; }
 .equation { overflow-x: auto; display: flex; align-items: center; gap: 1.5rem; max-width: 44rem; padding: .2rem 0; }
 .equation math { font-size: 1.1em; } .equation span { margin-left: auto; color: #454a53; }
 .anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
-.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.4rem; padding: 0; list-style: none; max-width: none; }
-.cards img { width: 100%; border: 1px solid var(--rule); border-radius: 6px; background: #fff; aspect-ratio: 8 / 5; object-fit: contain; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.4rem; }
+.cards { padding: 0; list-style: none; max-width: none; }
+.cards img { width: 100%; border: 1px solid var(--rule); border-radius: 6px; background: #fff; }
+.cards img { aspect-ratio: 8 / 5; object-fit: contain; }
 .cards h2 { font-size: 1.1rem; margin: .5rem 0 .2rem; } .cards p { margin: 0; font-size: 15px; }
 """
 PAGE = """<!doctype html>
@@ -84,7 +87,7 @@ PAGE = """<!doctype html>
 <footer>{{ note }}</footer></body></html>
 """
 INDEX = """<h1>The notebooks, executed</h1>
-<p>Eight lessons in reading order. Each page is one notebook with its outputs, as it ran on the machine named at its end.</p>
+<p>Eight lessons in reading order. Each page is one notebook with its outputs.</p>
 <ol class="cards">{% for lesson in lessons %}
 <li><a href="{{ lesson.name }}.html"><img src="{{ lesson.thumbnail }}" alt="Figure from: {{ lesson.title }}"></a>
 <h2><a href="{{ lesson.name }}.html">{{ lesson.title }}</a></h2><p>{{ lesson.question }}</p></li>{% endfor %}

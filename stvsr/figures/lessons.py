@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stvsr.figures import pixels
 from stvsr.figures.images import _image_grid, _in_rows
-from stvsr.figures.style import INK, MUTED, PALETTE, PANEL, PAPER, WIDE, describe, line_look, number, one_axes, styled
+from stvsr.figures.style import INK, MUTED, PALETTE, PANEL, PAPER, describe, line_look, number, one_axes, styled
 
 
 @styled
@@ -81,7 +81,6 @@ def lines(
     label: str,
     title: str = "",
     size: tuple[float, float] = PANEL,
-    log: bool = False,
 ) -> Figure:
     """Draw column `y` over column `x`, one line per value of column `label`, with markers at the measured places."""
     figure, axes = one_axes(size, title or y)
@@ -99,8 +98,6 @@ def lines(
         )
         words.append(f"{name} from {number(rows[y].iloc[0], 3)} to {number(rows[y].iloc[-1], 3)}")
     axes.set(xlabel=x, ylabel=y)
-    if log:
-        axes.set_yscale("log")
     if np.issubdtype(table[x].dtype, np.integer):
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if table[label].nunique() > 1:
@@ -127,7 +124,7 @@ def bars(values: Mapping[str, float], *, title: str, unit: str, size: tuple[floa
 
 @styled
 def gradient_bars(norms: Mapping[str, Mapping[str, float]], *, title: str) -> Figure:
-    """Draw the gradient norm of every loss term for several arms on a logarithmic axis; an exact zero is written out."""
+    """Draw the gradient norm of every loss term of several arms, logarithmic; an exact zero is written out."""
     terms = list(dict.fromkeys(term for row in norms.values() for term in row))
     positive = [value for row in norms.values() for value in row.values() if value > 0]
     floor, top = min(positive) / 10, max(positive) * 8
@@ -142,17 +139,21 @@ def gradient_bars(norms: Mapping[str, Mapping[str, float]], *, title: str) -> Fi
                 f" {text}", (max(value, floor) if value > 0 else floor, y), va="center", fontsize=8, color=INK
             )
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:.0e}")  # matplotlib's own writes powers as formulas
+    axes.xaxis.set_minor_formatter("")
     centres = [index * (len(norms) + 1) + (len(norms) - 1) / 2 for index in range(len(terms))]
     axes.set(xlim=(floor, top), yticks=centres, yticklabels=[term.replace("_", " ") for term in terms],
              xlabel="norm of the gradient where it enters the generator")  # fmt: skip
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.legend(fontsize=7.5, loc="lower right")
-    words = "; ".join(
-        f"{arm}: " + ", ".join(f"{term.replace('_', ' ')} {'exactly 0' if value == 0 else f'{value:.2g}'}" for term, value in row.items())
-        for arm, row in norms.items()
-    )  # fmt: skip
-    return describe(figure, f"{title}, logarithmic. {words}.")
+    words = []
+    for arm, row in norms.items():
+        sizes = [
+            f"{term.replace('_', ' ')} {'exactly 0' if value == 0 else f'{value:.2g}'}" for term, value in row.items()
+        ]
+        words.append(f"{arm}: {', '.join(sizes)}")
+    return describe(figure, f"{title}, logarithmic. {'; '.join(words)}.")
 
 
 @styled
@@ -200,16 +201,3 @@ def sampling_positions(positions: Mapping[str, np.ndarray], *, scale: int, title
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     words = "; ".join(f"{label} at ({points[0][0]:.2f}, {points[0][1]:.2f})" for label, points in positions.items())
     return describe(figure, f"{title}. Positions within one LR pixel: {words}.")
-
-
-@styled
-def trade_off(table: pd.DataFrame, *, x: str, y: str, title: str, size: tuple[float, float] = WIDE) -> Figure:
-    """Scatter labelled rows by two columns; the index names the points."""
-    figure, axes = one_axes(size, title)
-    for place, (label, row) in enumerate(table.iterrows()):
-        axes.plot(row[x], row[y], "o", color=line_look(place)[0], markersize=8, markeredgecolor=PAPER)
-        axes.annotate(f"  {label}", (row[x], row[y]), fontsize=8, va="center")
-    axes.set(xlabel=x, ylabel=y)
-    axes.margins(x=0.25, y=0.12)
-    words = "; ".join(f"{label} {number(row[x])}, {number(row[y])}" for label, row in table.iterrows())
-    return describe(figure, f"{title}: {x} across, {y} upwards. {words}.")

@@ -93,7 +93,7 @@ def show_player(clips: Mapping[str, np.ndarray], *, what: str, rate: float = 8.0
             picture=_data(middle),
             alt=html.escape(f"{what}, frame {length // 2 + 1} of {length}: {', '.join(clips)}, from left to right"),
             height=round(height * shown / width) + 150,
-        )  # fmt: skip
+        )
     )
 
 
