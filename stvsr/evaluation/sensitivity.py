@@ -1,4 +1,4 @@
-"""Sensitivity of metrics: clips with one known defect each, every metric on them, and one PSNR under several protocols."""
+"""Sensitivity of metrics: clips with one known defect each, every metric on them, one PSNR under several protocols."""
 
 from collections.abc import Mapping
 

@@ -27,7 +27,7 @@ def visible(flows: Tensor, flows_back: Tensor) -> Tensor:
 
 
 def average(target: Tensor, aligned: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Average the target (3, H, W) with aligned neighbours (N, 3, H, W); where `mask` (N, 1, H, W) is false, they do not count."""
+    """Average the target (3, H, W) with aligned neighbours (N, 3, H, W), those where `mask` (N, 1, H, W) is true."""
     weights = torch.ones_like(aligned[:, :1]) if mask is None else mask.to(aligned)
     return (target + (weights * aligned).sum(0)) / (1 + weights.sum(0))
 
