@@ -22,7 +22,7 @@ PAGE = """<!doctype html>
 script-src 'unsafe-inline'">
 <style>:root {{ --width: {width}px; }}
 {css}</style></head><body><main>
-<h1 hidden>{title}</h1>
+<h1>{title}</h1>
 <div class="stage"><canvas id="picture" role="img" tabindex="0" aria-label="{title}"></canvas></div>
 <div class="bar" role="group" aria-label="How to compare">{modes}<button type="button" id="play" aria-pressed="false">\
 Play</button></div>
@@ -92,7 +92,7 @@ def show_player(clips: Mapping[str, np.ndarray], *, what: str, rate: float = 8.0
             width=shown,
             picture=_data(middle),
             alt=html.escape(f"{what}, frame {length // 2 + 1} of {length}: {', '.join(clips)}, from left to right"),
-            height=round(height * shown / width) + 150,
+            height=round(height * shown / width) + 180,
         )
     )
 
