@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test check lint format lab picture pins clean help
+.PHONY: reproduce test check lint format lab notebooks picture pins clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -30,6 +30,9 @@ format: $(VENV)/.installed ## rewrite the code in the project's format
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
+
+notebooks: $(VENV)/.installed ## execute the notebooks and write reports/notebooks/index.html, with the README's thumbnails
+	$(BIN)/python .ci/notebook_pages.py
 
 picture: $(VENV)/.installed ## the README's picture and numbers, from the quick run
 	$(BIN)/python .ci/screenshot.py reports/quick/report.html reports/quick.png

@@ -1,7 +1,6 @@
-"""Functions that return a Figure, each with alt text, in the study's one style.
+"""Figures of frames: crops, temporal profiles, error maps, flow, windows. Each has alt text.
 
-Used by the notebooks and by the report. Nothing is shown or saved here on the side: `show` displays a figure in a
-notebook with its alt text, `save` writes a file.
+Nothing is shown or saved here: `style.show` displays a figure in a notebook, `style.save` writes a file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -58,7 +57,8 @@ def temporal_profiles(
     line = f"row {row}" if row is not None else f"column {column}"
     return describe(
         figure,
-        f"Temporal profile: {line} of every frame stacked over time, for {', '.join(clips)}. Ragged stripes are flicker.",
+        f"Temporal profile: {line} of every frame stacked over time, for {', '.join(clips)}."
+        " Ragged stripes are flicker.",
     )
 
 
@@ -78,7 +78,7 @@ def error_maps(results: Mapping[str, np.ndarray], truth: np.ndarray, *, columns:
 
 @styled
 def flow_images(flows: Mapping[str, np.ndarray], *, limit: float | None = None, columns: int = 3) -> Figure:
-    """Show flows (2, H, W), pixels: hue is the direction, saturation the speed up to `limit`; the last cell is the legend."""
+    """Show flows (2, H, W), pixels: hue is direction, saturation speed up to `limit`; the last cell is the legend."""
     speeds = {label: np.hypot(*flow) for label, flow in flows.items()}
     limit = limit or pixels.shared_limit(speeds)
     cells = {label: pixels.flow_colours(flow, limit) for label, flow in flows.items()}

@@ -1,7 +1,6 @@
-"""Pictures as arrays: what to look at in a clip, error maps, temporal profiles, flow colours.
+"""Pictures as arrays: boxes to look at, error maps, temporal profiles, flow colours.
 
-Frames are uint8 (H, W, 3) RGB, clips uint8 (T, H, W, 3). Everything here is NumPy in, NumPy out; `figures` and the
-report decide how it is shown.
+Frames are uint8 (H, W, 3) RGB, clips uint8 (T, H, W, 3). NumPy arrays in and out, no drawing.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +28,7 @@ class Box:
 
 
 def disagreement(results: Sequence[np.ndarray]) -> np.ndarray:
-    """Return where results differ from each other: (H, W) float, standard deviation over results of the luma, in 8-bit steps.
+    """Return where results differ: (H, W) float, standard deviation of the luma over results, in 8-bit levels.
 
     Args:
         results: the same frame of two or more methods, uint8 (H, W, 3).
@@ -39,7 +38,7 @@ def disagreement(results: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def busiest_boxes(importance: np.ndarray, size: tuple[int, int], count: int = 2) -> list[Box]:
-    """Return up to `count` boxes of `size` (height, width) with the largest mean of `importance` (H, W), not overlapping.
+    """Return up to `count` separate boxes of `size` (height, width) with the largest mean of `importance` (H, W).
 
     Boxes larger than the picture are cut to it. Ties go to the topmost, then leftmost place, so that the choice is
     repeatable.
@@ -69,7 +68,7 @@ def temporal_profile(clip: np.ndarray, *, row: int | None = None, column: int | 
 
 
 def liveliest_row(clips: Iterable[np.ndarray]) -> int:
-    """Return the row that changes most over time, by the mean over clips (T, H, W, 3) of one scene, borders left out."""
+    """Return the row that changes most over time: mean over clips (T, H, W, 3) of one scene, borders left out."""
     # green stands for luma; 16 bits hold the difference of two 8-bit values
     change = [np.abs(np.diff(clip[..., 1].astype(np.int16), axis=0)).mean(axis=(0, 2)) for clip in clips]
     profile = np.mean(change, axis=0)

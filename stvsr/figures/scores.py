@@ -1,6 +1,7 @@
-"""Figures of scores: the perception-distortion plane, differences from the control, the defect ladder, scores per frame."""
+"""Figures of scores: perception-distortion plane, differences from the control, defect ladder, scores per frame."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,8 @@ def perception_distortion(
             line(other, points[f"{name}_low"], points[f"{name}_high"], colors=MUTED, linewidth=0.9, alpha=0.7, zorder=2)
     for kind, group in points.groupby("kind", sort=True):
         drawn = axes.scatter(
-            group["fidelity"], group["perception"], c=shades[group.index], cmap="viridis_r", s=22 if kind == "ladder" else 62, zorder=3,
+            group["fidelity"], group["perception"], c=shades[group.index], cmap="viridis_r", zorder=3,
+            s=22 if kind == "ladder" else 62,
             vmin=shades.min(), vmax=shades.max(), marker=MARKERS[kind], edgecolors=INK, linewidths=0.9,
         )  # fmt: skip
     axes.set(xlabel=f"{fidelity}  (better \u2192)", ylabel=f"{perception}  (better \u2191)")
@@ -85,7 +87,7 @@ def perception_distortion(
 
 
 def _reach(points: pd.DataFrame, name: str) -> tuple[float, float]:
-    """Return the limits of an axis: around the points, and around their intervals as far as those leave the points apart.
+    """Return the limits of an axis: around the points, and around intervals that do not press the points together.
 
     An interval much wider than all points together would press them into one; it leaves the frame instead.
     """
@@ -118,16 +120,17 @@ def differences(
         colour, marker = VERDICT_LOOK.get(row.verdict, VERDICT_LOOK["not told apart"])
         axes.hlines(place, row.low, row.high, colors=colour, linewidth=2.2)
         axes.plot(row.difference, place, marker=marker, color=colour, markersize=6.5, markeredgecolor=PAPER)
-        name_row(axes, place, row.label, f"{number(row.difference)} ({number(row.low)} to {number(row.high)})")
+        name_row(axes, place, row.label, f"{number(row.difference)} ({_interval(row)})")
     arrow = {"higher": "  (better \u2192)", "lower": "  (\u2190 better)", None: ""}[better]
     axes.set(xlabel=f"difference from {control}{arrow}", yticks=[], ylim=(len(table) - 0.6, -0.8))
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
-    words = "; ".join(
-        f"{r.label} {number(r.difference)} ({number(r.low)} to {number(r.high)}, {r.verdict})"
-        for r in table.itertuples()
-    )
+    words = "; ".join(f"{r.label} {number(r.difference)} ({_interval(r)}, {r.verdict})" for r in table.itertuples())
     return describe(figure, f"{metric}, differences from {control} with intervals: {words}.")
+
+
+def _interval(row: Any) -> str:
+    return f"{number(row.low)} to {number(row.high)}" if np.isfinite(row.low) else "too few frames for an interval"
 
 
 @styled

@@ -136,7 +136,7 @@ def name_row(axes: Axes, place: int, label: str, note: str = "") -> None:
 
 
 def name_ends(axes: Axes, ends: Mapping[str, float]) -> None:
-    """Name lines at the right edge, at the height where each ends (label -> value), moved apart where they would overlap."""
+    """Name lines at the right edge where each ends (label -> value), moved apart where names would overlap."""
     least = 10 / (axes.figure.get_figheight() * 72 * 0.7)  # a line of text as a share of the axes' height
     heights = {
         label: axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1]

@@ -66,8 +66,15 @@ def learning_curves(
 
 
 TERMS = (
-    "pixel", "perceptual", "temporal_perceptual", "total_variation", "ping_pong", "feature_matching", "adversarial", "flow_adversarial",
-)  # fmt: skip
+    "pixel",
+    "perceptual",
+    "temporal_perceptual",
+    "total_variation",
+    "ping_pong",
+    "feature_matching",
+    "adversarial",
+    "flow_adversarial",
+)
 
 
 def terms_of(log: pd.DataFrame, prefix: str = "") -> list[str]:
@@ -133,7 +140,7 @@ def _log_lines(lines: Mapping[str, pd.DataFrame], title: str, what: str, size: t
 def discriminator_scores(
     log: pd.DataFrame, *, title: str = "Discriminator scores", size: tuple[float, float] = PANEL
 ) -> Figure:
-    """Draw the discriminator's mean score of true and of generated frames over the steps; equal lines mean it cannot tell."""
+    """Draw D's mean score of true and of generated frames over the steps; equal lines: no difference detected."""
     figure, axes = one_axes(size, title)
     ends = {}
     for place, (name, label) in enumerate({"score_real": "true", "score_fake": "generated"}.items()):

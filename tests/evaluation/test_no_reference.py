@@ -1,6 +1,4 @@
-"""Scores without a truth, and the picture with a handle."""
-
-import re
+"""Scores without a truth."""
 
 import numpy as np
 import pytest
@@ -9,7 +7,6 @@ from media import encode, moving
 from stvsr.degradation import bicubic_up, to_float, to_uint8
 from stvsr.errors import InputError
 from stvsr.evaluation import no_reference
-from stvsr.figures import slider
 from stvsr.inference.upscale_file import UpscaleConfig, upscale
 from stvsr.inference.upscaler import load_upscaler
 from stvsr.video.reader import read_clip
@@ -76,20 +73,6 @@ def test_recorded_part_and_halves_match_what_upscale_compared(tmp_path):
     expected = np.stack(list(load_upscaler("bicubic")(no_reference.recorded_part(config))))
     assert len(expected) == 4
     assert np.array_equal(left, expected) and np.array_equal(right, expected)
-
-
-def test_slider_carries_both_pictures_and_words_for_them(tmp_path):
-    left, right = moving(2, 20, 30)
-    shown = slider.show_slider(
-        left, right, labels=("bicubic", "<net>"), what="a wave", path=tmp_path / "s" / "slider.html"
-    )
-    page = (tmp_path / "s" / "slider.html").read_text("utf-8")
-    assert shown.data in page
-    assert page.count("data:image/webp;base64,") == 2
-    assert re.findall(r'alt="([^"]*)"', page) == ["a wave, bicubic", "a wave, &lt;net&gt;"]
-    assert 'aria-label="Boundary between bicubic and &lt;net&gt;' in page and "<net>" not in page
-    with pytest.raises(InputError, match="one size"):
-        slider.slider(left, right[:5], labels=("a", "b"), what="c")
 
 
 def test_written_video_holds_the_frames(tmp_path):

@@ -1,6 +1,7 @@
-"""The notebooks keep the house style, say which function implements which equation, and run, each small, by papermill."""
+"""The notebooks keep the house style, teach in the agreed form, name their functions, and run small by papermill."""
 
 import ast
+import importlib
 import itertools
 import re
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 
 from stvsr import losses
 from stvsr.study.study_file import NOTEBOOKS, inspect_parameters
+from stvsr.training.finetuning import FinetuningConfig
+from stvsr.training.from_parameters import fields_of
+from stvsr.training.pretraining import PretrainingConfig
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 TRAINING = {
@@ -24,20 +28,26 @@ TRAINING = {
 SMALL = {
     "00_sanity_check": {"steps": 60, "patch": 16},
     "01_data_augmentation": {"data": ["samples:carphone"], "patch": 16, "num_frames": 5, "draws": 2},
-    "02_rbpn_pretraining": {**TRAINING, "steps": 3, "log_every": 1, "validate_every": 2},
+    "02_rbpn_pretraining": {**TRAINING, "steps": 3, "look": 16, "log_every": 1, "validate_every": 2},
     "03_adversarial_finetuning": {
-        **TRAINING, "arm": "triplet-d", "steps": 2, "discriminator_width": 4, "validate_every": 2, "crops_every": 1,
+        **TRAINING, "arm": "triplet-d", "steps": 2, "learn": 2, "discriminator_width": 4, "validate_every": 2,
+        "crops_every": 1,
     },
     "04_ablation_evaluation": {"data": ["samples:carphone"], "split": "all", "clips": ["carphone"], "frames": 6},
     "05_upscale_your_video": {"model": "rbpn-small", "duration": 0.2},
+    "06_motion": {"data": "samples:carphone", "clip": "carphone", "reach": 1},
+    "07_metrics": {"frames": 2},
 }  # fmt: skip
 EXPECTED = {
-    "00_sanity_check": ["learning_curve.png", "images.png", "log.jsonl"],
-    "01_data_augmentation": ["degradation.png", "septuplets.png", "flow.png", "clips.csv"],
+    "00_sanity_check": ["sample.png", "learning_curve.png", "images.png", "errors.png", "log.jsonl"],
+    "01_data_augmentation": ["degradation.png", "edge.png", "states.png", "septuplets.png", "flow.png", "clips.csv"],
     "02_rbpn_pretraining": [
         "generator.safetensors",
         "log.jsonl",
         "config.json",
+        "features.png",
+        "contributions.png",
+        "given.png",
         "learning_curve.png",
         "validation.png",
         "images.png",
@@ -45,14 +55,38 @@ EXPECTED = {
     "03_adversarial_finetuning": [
         "generator.safetensors",
         "log.jsonl",
+        "inputs.png",
+        "gradient_maps.png",
+        "gradient_bars.png",
         "losses.png",
         "scores.png",
         "gradients.png",
         "crops.png",
     ],
-    "04_ablation_evaluation": ["metrics.csv", "summary.csv", "data.json", "weights.json", "crops.png"],
-    "05_upscale_your_video": [],
+    "04_ablation_evaluation": [
+        "metrics.csv", "summary.csv", "data.json", "weights.json", "crops.png", "plane.png", "player.html",
+    ],
+    "05_upscale_your_video": ["player.html", "crops.png", "consistency.png"],
+    "06_motion": ["flow.png", "occlusion.png", "averaging.png", "back_projection.png", "averaging.csv"],
+    "07_metrics": ["sensitivity.csv", "sensitivity.png", "protocols.png", "player.html"],
+}  # fmt: skip
+# a lesson is shorter and smaller than a study: these parameters differ from the dataclass's defaults on purpose
+LESSON = {
+    "steps",
+    "patch",
+    "batch",
+    "start",
+    "initial_weights",
+    "discriminator_width",
+    "fade",
+    "log_every",
+    "validate_every",
+    "crops_every",
 }
+SERIES = (
+    "00_sanity_check", "01_data_augmentation", "06_motion", "02_rbpn_pretraining", "03_adversarial_finetuning",
+    "07_metrics", "04_ablation_evaluation", "05_upscale_your_video",
+)  # fmt: skip
 named = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
@@ -77,10 +111,12 @@ def test_begins_with_prose_and_has_one_parameters_cell(path: Path):
 @named
 def test_parameters_are_typed_literals_with_a_comment(path: Path):
     source = next(cell for cell in cells(path) if is_parameters(cell)).source
-    for line in source.splitlines():
+    lines = [line for line in source.splitlines() if not line.startswith("# ")]
+    for line in lines:
         assert re.fullmatch(r"\w+: [\w\[\]]+ = .+  # .+", line), line
+    assert len(source.splitlines()) - len(lines) <= 1, "two groups at most: what a reader changes, then the rest"
     read = inspect_parameters(path)
-    assert len(read) == len(source.splitlines()), "papermill reads fewer parameters than there are"
+    assert len(read) == len(lines), "papermill reads fewer parameters than there are"
     assert "folder" in read
 
 
@@ -112,28 +148,114 @@ def test_is_committed_without_outputs(path: Path):
             assert not cell.outputs and cell.execution_count is None
 
 
+@named
+def test_is_a_lesson(path: Path):
+    """Prose between code, figures with alt text, exercises by parameter, and the way to the next."""
+    content = cells(path)
+    prose = "\n".join(cell.source for cell in content if cell.cell_type == "markdown")
+    headings = re.findall(r"^## (.+)$", prose, re.MULTILINE)
+    assert headings[-4:] == ["What to take away", "Try it", "Next", "Sources"]
+    sections = dict(zip(headings, re.split(r"^## .+$", prose, flags=re.MULTILINE)[1:], strict=True))
+    assert len(re.findall(r"^- ", sections["What to take away"], re.MULTILINE)) == 3
+    exercises = re.findall(r"^\d\. (.+)$", sections["Try it"], re.MULTILINE)
+    assert len(exercises) == 3
+    parameters = inspect_parameters(path)
+    for exercise in exercises:
+        named_there = re.findall(r"`(\w+) = ", exercise)
+        assert named_there and set(named_there) <= set(parameters), exercise
+    assert len(re.findall(r"\]\(https://", sections["Sources"])) >= 2
+    assert sum("style.show(" in cell.source for cell in content if cell.cell_type == "code") >= 3
+
+
+@named
+def test_links_to_the_lesson_before_and_after(path: Path):
+    first, place = cells(path)[0].source, SERIES.index(path.stem)
+    for neighbour in [SERIES[at] for at in (place - 1, place + 1) if 0 <= at < len(SERIES)]:
+        assert f"]({neighbour}.ipynb)" in first, f"{path.name} does not link to {neighbour}"
+
+
+def test_series_is_long_enough_and_complete():
+    assert {path.stem for path in PATHS} == set(SERIES) == set(SMALL) == set(EXPECTED)
+    content = [cell for path in PATHS for cell in cells(path)]
+    words = sum(len(re.findall(r"\w+", cell.source)) for cell in content if cell.cell_type == "markdown")
+    figures = sum(cell.source.count("style.show(") for cell in content if cell.cell_type == "code")
+    assert words >= 8000
+    assert figures >= 25
+
+
+@named
+def test_every_equation_is_followed_by_the_source_of_its_function(path: Path):
+    """In the same cell, or up to the next heading, stands `show_source`."""
+    content = cells(path)
+    for place, cell in enumerate(content):
+        if cell.cell_type == "markdown" and "\\tag{" in cell.source:
+            following = content[place + 1 : place + 4]
+            assert any("show_source(" in other.source for other in following), f"{path.name}, cell {place}"
+
+
+@pytest.mark.parametrize(
+    ("name", "config_class"),
+    [("02_rbpn_pretraining", PretrainingConfig), ("03_adversarial_finetuning", FinetuningConfig)],
+)
+def test_trainings_have_one_set_of_defaults(name: str, config_class: type):
+    fields, parameters = fields_of(config_class), inspect_parameters(NOTEBOOKS / f"{name}.ipynb")
+    assert set(fields) <= set(parameters), "an option that no notebook can set"
+    assert set(parameters) - set(fields) <= {"folder", "processes", "look", "by_hand", "learn"}
+    differing = {
+        key
+        for key, default in fields.items()
+        if parameters[key][1] != (list(default) if isinstance(default, tuple) else default)
+    }
+    assert differing <= LESSON
+
+
+def test_diagrams_have_a_title_and_words_instead_of_them():
+    used = {
+        name
+        for path in PATHS
+        for cell in cells(path)
+        for name in re.findall(r"!\[[^\]]{40,}\]\(figures/(.+?)\)", cell.source)
+    }
+    drawn = {path.name for path in (NOTEBOOKS / "figures").glob("*.svg")}
+    assert used == drawn and len(drawn) >= 4
+    for name in drawn:
+        svg = (NOTEBOOKS / "figures" / name).read_text(encoding="utf-8")
+        assert "<title>" in svg and "<desc>" in svg and "<script" not in svg
+
+
 def test_equations_and_functions_name_each_other():
-    said: dict[str, set[str]] = {}
+    named_in_notebooks: dict[str, set[str]] = {}
     for path in PATHS:
         for cell in cells(path):
             for number in re.findall(r"\\tag\{(\d+)\}", cell.source):
                 functions = set(re.findall(r"`(\w+_loss)`", cell.source))
                 assert functions, f"{path.name}: equation ({number}) names no function"
-                said.setdefault(number, set()).update(functions)
+                named_in_notebooks.setdefault(number, set()).update(functions)
     documented: dict[str, set[str]] = {}
     for name, function in vars(losses).items():
         for number in re.findall(r"Equation \((\d+)\)", getattr(function, "__doc__", None) or ""):
             documented.setdefault(number, set()).add(name)
-    assert said == documented
-    assert set(said) == {"1", "2", "3", "4"}
+    assert named_in_notebooks == documented
+    assert set(named_in_notebooks) == {"1", "2", "3", "4"}
 
 
+def test_imports_of_the_notebooks_exist():
+    for path in PATHS:
+        for cell in (cell for cell in cells(path) if cell.cell_type == "code"):
+            for node in ast.walk(ast.parse(cell.source)):
+                if isinstance(node, ast.ImportFrom) and node.module.startswith("stvsr"):
+                    module = importlib.import_module(node.module)
+                    for alias in node.names:
+                        assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_runs_small_by_papermill(name: str, tmp_path: Path):
     notebook, folder = NOTEBOOKS / f"{name}.ipynb", tmp_path / "run"
     parameters = {**SMALL[name], "folder": str(folder)}
     if name == "04_ablation_evaluation":
-        parameters["generators"] = [f"tiny={tiny_generator(tmp_path)}"]
+        parameters |= {"generators": [f"tiny={tiny_generator(tmp_path)}", "rbpn-small"], "control": "tiny"}
     papermill.execute_notebook(
         str(notebook), str(tmp_path / "out.ipynb"), parameters, progress_bar=False, cwd=str(tmp_path)
     )
