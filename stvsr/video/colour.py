@@ -44,7 +44,7 @@ class Colour:
 
 
 def colour_of(frame: av.VideoFrame) -> Colour:
-    """Return the frame's declared colour; what it leaves open is guessed as players do, by its size."""
+    """Return the frame's declared colour; what it does not declare is guessed from its size, as players do."""
     large = frame.height >= 720 or frame.width >= 1280
     guess = Colorspace.ITU709 if large or frame.format.is_rgb else Colorspace.ITU601
     return Colour(
@@ -56,10 +56,11 @@ def colour_of(frame: av.VideoFrame) -> Colour:
 
 
 def to_rgb(frame: av.VideoFrame, colour: Colour, reformatter: VideoReformatter) -> np.ndarray:
-    """Convert a decoded frame to uint8 (H, W, 3) RGB."""
+    """Convert a decoded frame to uint8 (H, W, 3) RGB, or (H, W, 4) with straight alpha where it carries transparency."""
     source = ColorRange.JPEG if frame.format.is_rgb else colour.range
+    alpha = any(component.is_alpha for component in frame.format.components)
     return reformatter.reformat(
-        frame, format="rgb24", src_colorspace=colour.matrix, dst_colorspace=colour.matrix,
+        frame, format="rgba" if alpha else "rgb24", src_colorspace=colour.matrix, dst_colorspace=colour.matrix,
         src_color_range=source, dst_color_range=ColorRange.JPEG, interpolation=EXACT,
     ).to_ndarray()  # fmt: skip
 
