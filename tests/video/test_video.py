@@ -12,7 +12,8 @@ from PIL import Image
 from stvsr.errors import InputError
 from stvsr.video.colour import Colour
 from stvsr.video.reader import natural, open_clip, read_clip
-from stvsr.video.writer import AudioCopy, FolderWriter, VideoWriter, write_frames
+from stvsr.video.sound import AudioCopy
+from stvsr.video.writer import FolderWriter, VideoWriter, write_frames
 
 WEIGHTS = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # H.273 matrix -> red, blue
 
