@@ -38,6 +38,7 @@ class _Output:
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.path = Path(path)
         self.written = 0
+        self.notes: list[str] = []  # what the output could not keep
         self._overwrite = overwrite
         if not overwrite and self.path.exists() and not _empty_folder(self.path):
             raise InputError(f"{self.path} exists: give another name or --overwrite")
@@ -185,7 +186,6 @@ class VideoWriter(_Output):
         self._reformatter = VideoReformatter()
         self._audio = audio
         self.ends: Fraction | None = None
-        self.notes: list[str] = []
         with _one_line(self.path):
             self._container = _open_container(self._temporary)
             try:
