@@ -272,9 +272,14 @@ def write_frames(
         InputError: as `FolderWriter`; nothing is left behind then.
     """
     listed = None if names is None else list(names)
-    with FolderWriter(Path(folder), names=listed, suffix=suffix, profile=profile, overwrite=overwrite) as out:
-        for frame in frames:
-            out.write(frame)
+    out = FolderWriter(Path(folder), names=listed, suffix=suffix, profile=profile, overwrite=overwrite)
+    try:
+        with out:
+            for frame in frames:
+                out.write(frame)
+    except BrokenClip as error:
+        kept = f"; the {out.written} frames before are kept in {out.path}" if out.written else ""
+        raise BrokenClip(f"{error}{kept}") from None
     return out.written
 
 
