@@ -11,8 +11,8 @@ import pandas as pd
 from stvsr.errors import InputError
 from stvsr.evaluation.bootstrap import CONFIDENCE, DRAWS, FEWEST_CLIPS, FEWEST_FRAMES, estimate, holm
 from stvsr.metrics.protocols import METRICS, TRUTH
+from stvsr.metrics.tables import PSNR_CAP
 
-PSNR_CAP = 100.0  # dB; stands in for the infinite PSNR of equal frames, which has no mean
 NO_SEED = -1  # of a method that was not trained, such as bicubic
 PAIR = ["clip", "frame"]
 FAMILY = ["protocol", "metric"]  # rows of different protocols are never pooled

@@ -1,5 +1,6 @@
 """Small clips with one peculiarity each, written with PyAV directly: nothing of stvsr.video is in the making of its inputs."""
 
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -64,3 +65,54 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
     with av.open(str(path)) as container:
         stream = getattr(container.streams, kind)[0]
         return [(p.pts * p.time_base, bytes(p)) for p in container.demux(stream) if p.pts is not None]
+
+
+def numbered(count: int = 12, height: int = 48, width: int = 64, *, step: int = 18) -> np.ndarray:
+    """Return uint8 (count, height, width, 3): waves, with a flat left third whose grey level 16 + step * n is the number n."""
+    frames = moving(count, height, width)
+    frames[:, :, : width // 3] = (16 + step * np.arange(count))[:, None, None, None]
+    return frames
+
+
+def numbers(frames: Iterable[np.ndarray], *, step: int = 18) -> list[int]:
+    """Return the numbers of frames that `numbered` made, whatever a codec did to them."""
+    return [round((float(frame[:, : frame.shape[1] // 4].mean()) - 16) / step) for frame in frames]
+
+
+def film(
+    path: Path, codec: str, *, order: str = "va", pix_fmt: str = "yuv420p", sound_codec: str = "aac", count: int = 12,
+    options: dict | None = None, title: str = "", format: str | None = None,
+) -> Path:  # fmt: skip
+    """Write numbered frames at 25 fps with the streams in this order: "v" pictures, "a" half a second of noise, "s" subtitles."""
+    with av.open(str(path), "w", format=format) as container:
+        streams: dict = {}
+        for kind in order:
+            if kind == "v":
+                streams["v"] = stream = container.add_stream(codec, rate=25, options=options or {})
+                stream.height, stream.width, stream.pix_fmt = 48, 64, pix_fmt
+                if codec not in ("libx264", "libx265", "libvpx-vp9", "libvpx", "ffv1", "png", "gif"):
+                    stream.bit_rate = 2_000_000
+            elif kind == "a":
+                streams["a"] = container.add_stream(sound_codec, rate=48000, layout="stereo")
+            elif kind == "s":
+                streams["s"] = container.add_stream("srt" if path.suffix == ".mkv" else "mov_text")
+        if title:
+            container.metadata["title"] = title
+        container.start_encoding()
+        for index, array in enumerate(numbered(count)):
+            frame = av.VideoFrame.from_ndarray(array).reformat(format=pix_fmt)
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            container.mux(streams["v"].encode(frame))
+            if "a" in streams:
+                _stereo(container, streams["a"], index)
+        for stream in (streams[kind] for kind in "va" if kind in streams):
+            container.mux(stream.encode())
+    return path
+
+
+def _stereo(container: av.container.OutputContainer, stream: av.AudioStream, index: int) -> None:
+    """Encode one frame's 40 ms of noise."""
+    noise = np.random.default_rng(index).integers(-3000, 3000, (1, 2 * 1920), dtype=np.int16)
+    frame = av.AudioFrame.from_ndarray(noise, format="s16", layout="stereo")
+    frame.sample_rate, frame.pts, frame.time_base = 48000, index * 1920, Fraction(1, 48000)
+    container.mux(stream.encode(frame))

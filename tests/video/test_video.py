@@ -262,9 +262,9 @@ def test_targets_are_checked_before_work(tmp_path):
     (tmp_path / "there.mp4").write_bytes(b"x")
     cases = [
         (tmp_path / "there.mp4", (32, 48), 18, "exists"),
-        (tmp_path / "no" / "clip.mp4", (32, 48), 18, "does not exist: create it"),
-        (tmp_path / "clip.avi", (32, 48), 18, "no output format"),
-        (tmp_path / "clip", (32, 48), 18, "names no video"),
+        (tmp_path / "there.mp4" / "clip.mp4", (32, 48), 18, "cannot write"),
+        (tmp_path / "clip.avi", (32, 48), 18, "is not an output format"),
+        (tmp_path / "new" / "clip", (32, 48), 18, "is not the name of a video"),
         (tmp_path / "clip.mp4", (32, 16388), 18, "16384 pixels a side"),
         (tmp_path / "clip.mp4", (32, 48), 52, "crf is 52"),
     ]
@@ -282,7 +282,7 @@ def test_only_frames_are_ever_replaced(tmp_path):
     with pytest.raises(InputError, match="exists"):
         write_frames(home, moving(2))
     (home / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"holds thesis\.tex, which is no frame"):
+    with pytest.raises(InputError, match=r"holds thesis\.tex, which is not a frame"):
         write_frames(home, moving(2), overwrite=True)
     assert (home / "thesis.tex").read_text() == "years of work"
     with pytest.raises(InputError, match="cannot write"), FolderWriter(tmp_path / "late") as out:
