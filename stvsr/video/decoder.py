@@ -1,5 +1,6 @@
 """Video files, decoded one frame at a time with their times; damage is counted, and what is good is kept."""
 
+import heapq
 import io
 from collections.abc import Iterator
 from fractions import Fraction
@@ -33,7 +34,7 @@ class VideoReader(FrameReader):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._lag = Fraction(0)  # what PyAV's times are late by: AVI has no presentation times
+        self._untimed = False  # AVI has no presentation times, and libavformat's guesses are wrong for H.264
         self._turn: tuple[bool, bool, bool] | None = None  # EXIF's rotation of Motion JPEG
         self._reformatter = VideoReformatter()
         with open_container(path) as container:
@@ -58,16 +59,22 @@ class VideoReader(FrameReader):
         damage = _Damage(stream.codec_context.name)
         decode = _decoder(stream)
         demuxed = packets(container, timed_streams(container), seek)
-        if first > self.origin:
-            demuxed = from_key_frame(demuxed, stream.index, first + self._lag, whole=seek is None)
+        if first > self.origin and not self._untimed:
+            demuxed = from_key_frame(demuxed, stream.index, first, whole=seek is None)
         time, end, shown, step = self.origin - 1 / self.rate, Fraction(0), None, 1 / self.rate
+        moments: list[Fraction] = []  # decoding times that no frame has been shown at, a heap
         try:
             for packet in demuxed:
                 end = max(end, (time_of(packet) or Fraction(0)) + (packet.duration or 0) * packet.time_base)
                 if packet.stream.index != stream.index:
                     continue
-                for frame in damage.counted(packet, decode):
-                    time = time + 1 / self.rate if frame.pts is None else frame.pts * frame.time_base - self._lag
+                frames = damage.counted(packet, decode)
+                if self._untimed and frames is not None and packet.dts is not None:
+                    heapq.heappush(moments, packet.dts * packet.time_base)
+                for frame in frames or ():
+                    time = time + 1 / self.rate if frame.pts is None else frame.pts * frame.time_base
+                    if moments:  # the n-th frame shown has the n-th decoding time
+                        time = heapq.heappop(moments)
                     step = frame.duration * frame.time_base if frame.duration and frame.time_base else 1 / self.rate
                     if time >= first and frame.is_corrupt:
                         damage.shown += 1
@@ -127,9 +134,9 @@ class VideoReader(FrameReader):
         self.seconds = None if container.duration is None else Fraction(container.duration, av.time_base)
         self.begins = Fraction(container.start_time or 0, av.time_base)
         self.origin = self.begins if frame.pts is None else frame.pts * frame.time_base
-        if container.format.name == "avi" and frame.pts is not None and packet.dts is not None:
-            self._lag = frame.pts * frame.time_base - packet.dts * packet.time_base
-            self.origin -= self._lag
+        self._untimed = container.format.name == "avi"
+        if self._untimed and packet.dts is not None:
+            self.origin = packet.dts * packet.time_base
         self.has_audio = bool(container.streams.audio)
         self.tracks = read_tracks(container, stream, frame)
         self.notes = _notes(frame, self.colour)
@@ -147,21 +154,20 @@ class _Damage:
         self._packets = self._refused = 0
         self.frames = self.shown = 0
 
-    def counted(self, packet: av.Packet, decode: "av.CodecContext") -> Iterator[av.VideoFrame]:
-        """Yield a packet's frames; one that does not decode is counted and passed over."""
+    def counted(self, packet: av.Packet, decode: av.CodecContext) -> list[av.VideoFrame] | None:
+        """Return a packet's frames; None where it does not decode, which is counted."""
         if packet.size and not packet.is_discard:
             self._packets += 1
         try:
             frames = decode.decode(packet)
         except av.EOFError:
-            return
+            return []
         except (OSError, av.FFmpegError):
             self._refused += 1
-            return
-        for frame in frames:
-            self._one_each &= not frame.interlaced_frame
-            self.frames += 1
-            yield frame
+            return None
+        self._one_each &= not any(frame.interlaced_frame for frame in frames)
+        self.frames += len(frames)
+        return frames
 
     def notes(self, *, whole: bool) -> Iterator[str]:
         """Yield what was lost; `whole`: from the beginning, where each packet should have given a frame."""
@@ -200,9 +206,9 @@ def _first_frame(
     try:
         for packet in packets(container, [stream]):
             first = first or packet
-            frame = next(damage.counted(packet, decode), None)
-            if frame is not None:
-                return first, frame
+            frames = damage.counted(packet, decode)
+            if frames:
+                return first, frames[0]
     except (OSError, av.FFmpegError) as error:
         raise InputError(f"{path} cannot be read as video: {reason(error)}") from error
     raise InputError(f"{path} holds no frame")

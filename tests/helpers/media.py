@@ -81,10 +81,10 @@ def numbers(frames: Iterable[np.ndarray], *, step: int = 18) -> list[int]:
 
 def film(
     path: Path, codec: str, *, order: str = "va", pix_fmt: str = "yuv420p", sound_codec: str = "aac", count: int = 12,
-    options: dict | None = None, title: str = "", format: str | None = None,
+    options: dict | None = None,
 ) -> Path:  # fmt: skip
-    """Write numbered frames at 25 fps with the streams in this order: "v" pictures, "a" half a second of noise, "s" subtitles."""
-    with av.open(str(path), "w", format=format) as container:
+    """Write numbered frames at 25 fps with streams in this order: "v" pictures, "a" as long a noise."""
+    with av.open(str(path), "w") as container:
         streams: dict = {}
         for kind in order:
             if kind == "v":
@@ -93,19 +93,15 @@ def film(
                 if codec not in ("libx264", "libx265", "libvpx-vp9", "libvpx", "ffv1", "png", "gif"):
                     stream.bit_rate = 2_000_000
             elif kind == "a":
-                streams["a"] = container.add_stream(sound_codec, rate=48000, layout="stereo")
-            elif kind == "s":
-                streams["s"] = container.add_stream("srt" if path.suffix == ".mkv" else "mov_text")
-        if title:
-            container.metadata["title"] = title
+                streams[f"a{len(streams)}"] = container.add_stream(sound_codec, rate=48000, layout="stereo")
         container.start_encoding()
         for index, array in enumerate(numbered(count)):
             frame = av.VideoFrame.from_ndarray(array).reformat(format=pix_fmt)
             frame.pts, frame.time_base = index, Fraction(1, 25)
             container.mux(streams["v"].encode(frame))
-            if "a" in streams:
-                _stereo(container, streams["a"], index)
-        for stream in (streams[kind] for kind in "va" if kind in streams):
+            for sound in (stream for name, stream in streams.items() if name != "v"):
+                _stereo(container, sound, index)
+        for stream in streams.values():
             container.mux(stream.encode())
     return path
 
