@@ -23,7 +23,7 @@ VIDEO_SUFFIXES = (
 )  # fmt: skip
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found",
                 "system volume information", "__pycache__"}  # fmt: skip
-NAMED = 5  # entries named in a note
+NAMED = 8  # entries named in a note
 
 
 @dataclass(frozen=True, kw_only=True)

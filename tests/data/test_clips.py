@@ -74,6 +74,18 @@ def test_an_incomplete_vimeo_tree_is_named(tmp_path):
         load_clips(str(root), "official-train")[0].frames()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_editors_on_windows_are_read(tmp_path, encoding):
+    root = vimeo(tmp_path / "vimeo")
+    for name in ("sep_trainlist.txt", "sep_testlist.txt"):
+        text = (root / name).read_text().replace("\n", "\r\n")
+        (root / name).write_bytes(text.encode(encoding))
+    assert [clip.name for clip in load_clips(str(root))] == ["00001/0001", "00001/0002", "00002/0007"]
+    (root / "sep_trainlist.txt").write_bytes(b"\xe9\xff\n")
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        load_clips(str(root))
+
+
 @pytest.mark.parametrize("line", ["../../secret", "/etc"])
 def test_a_list_that_points_out_of_the_tree_is_refused(tmp_path, line):
     root = vimeo(tmp_path / "vimeo")

@@ -80,7 +80,7 @@ def numbers(frames: Iterable[np.ndarray], *, step: int = 18) -> list[int]:
 
 
 def film(
-    path: Path, codec: str, *, order: str = "va", pix_fmt: str = "yuv420p", sound_codec: str = "aac", count: int = 12,
+    path: Path, codec: str, *, order: str = "v", pix_fmt: str = "yuv420p", sound_codec: str = "aac", count: int = 12,
     options: dict | None = None,
 ) -> Path:  # fmt: skip
     """Write numbered frames at 25 fps with streams in this order: "v" pictures, "a" as long a noise."""
