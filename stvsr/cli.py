@@ -128,11 +128,11 @@ def _degrade(parsed: argparse.Namespace) -> int:
 
     scale = parsed.scale
     with open_clip(parsed.input) as clip:
-        (height, width), (tall, wide) = clip.size, (side // scale * scale for side in clip.size)
-        if (tall, wide) != (height, width):
-            print_note(f"{parsed.input} is cropped from {width}x{height} to {wide}x{tall}, multiples of {scale}")
         small = (degrade(crop_to_multiple(frame[None], scale), parsed.mode, scale)[0] for frame in clip)
         write_frames(parsed.output, small, names=clip.names(), profile=clip.profile)
+        (height, width), (tall, wide) = clip.size, (side // scale * scale for side in clip.size)
+        if (tall, wide) != (height, width):
+            print_note(f"{parsed.input} was cropped from {width}x{height} to {wide}x{tall}, multiples of {scale}")
         for note in clip.notes:
             print_note(f"{parsed.input}: {note}")
     print(parsed.output)

@@ -2,12 +2,14 @@
 
 import heapq
 import io
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.codec.context import Flags as CodecFlags
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
@@ -66,6 +68,7 @@ class VideoReader(FrameReader):
         try:
             for packet in demuxed:
                 end = max(end, (time_of(packet) or Fraction(0)) + (packet.duration or 0) * packet.time_base)
+                damage.gaps += packet.is_corrupt
                 if packet.stream.index != stream.index:
                     continue
                 frames = damage.counted(packet, decode)
@@ -93,7 +96,7 @@ class VideoReader(FrameReader):
     def _last_end(
         self, container: av.container.InputContainer, stream: av.VideoStream, end: Fraction
     ) -> Fraction:
-        """Return when the last picture leaves the screen: files without a duration per picture announce it elsewhere."""
+        """Return when the last picture leaves the screen, where a file announces it for the whole stream only."""
         assert self.rate is not None and self.seconds is not None
         announced = [] if self.has_audio else [self.begins + self.seconds]
         if stream.duration is not None:
@@ -146,16 +149,21 @@ class _Damage:
     """Count what does not decode.
 
     Attributes:
-        frames: frames decoded. shown: those of them that are damaged and in the wanted range.
+        frames: frames that can be shown. shown: those of them that are damaged and in the wanted range.
+        gaps: packets of pictures and sound at which the container reports an error.
     """
 
     def __init__(self, codec: str) -> None:
         self._one_each = codec in EVERY_PACKET_A_FRAME
         self._packets = self._refused = 0
-        self.frames = self.shown = 0
+        self._begun = False
+        self.frames = self.shown = self.gaps = 0
 
     def counted(self, packet: av.Packet, decode: av.CodecContext) -> list[av.VideoFrame] | None:
-        """Return a packet's frames; None where it does not decode, which is counted."""
+        """Return a packet's frames; None where it does not decode, which is counted.
+
+        Frames that need others from before the stream's first key frame are left out.
+        """
         if packet.size and not packet.is_discard:
             self._packets += 1
         try:
@@ -165,6 +173,9 @@ class _Damage:
         except (OSError, av.FFmpegError):
             self._refused += 1
             return None
+        if not self._begun:
+            frames = list(itertools.dropwhile(lambda frame: frame.is_corrupt and not frame.key_frame, frames))
+            self._begun = bool(frames)
         self._one_each &= not any(frame.interlaced_frame for frame in frames)
         self.frames += len(frames)
         return frames
@@ -176,6 +187,8 @@ class _Damage:
             yield f"damaged video: {missing} of {self._packets} frames could not be decoded and are missing"
         if self.shown:
             yield f"damaged video: {self.shown} frames were decoded with errors"
+        if self.gaps:
+            yield f"the container reports gaps at {self.gaps} places: damage, or where recordings were joined"
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
@@ -185,6 +198,7 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     if stream.codec_context is None:
         raise InputError(f"{path}: this PyAV has no decoder for its video: convert it with another program first")
     stream.thread_type = "SLICE"  # threads over frames would lose good frames next to a damaged one
+    stream.codec_context.flags |= CodecFlags.output_corrupt  # a concealed error is better than a hole
     return stream
 
 

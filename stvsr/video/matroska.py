@@ -1,4 +1,4 @@
-"""Two things that libavformat does not offer for Matroska and MP4: is a file whole, and the pixel aspect of WebM."""
+"""The structure of Matroska and MP4 files: detect a file that is cut off, and set the pixel aspect of WebM."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -16,7 +16,8 @@ from stvsr.errors import InputError
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 ON_BLACK = "transparent areas are shown on black"
 BROWSER_DELAY = 100  # ms that browsers show an animation's picture whose delay is 10 ms or less
-PROBLEMS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, cv2.error, Image.DecompressionBombError)
+PROBLEMS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, cv2.error,
+            Image.DecompressionBombError)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

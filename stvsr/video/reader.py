@@ -19,8 +19,8 @@ from stvsr.video.frames import BrokenClip, FrameReader
 from stvsr.video.pictures import find_animation, read_image
 from stvsr.video.stills import FOLDER_RATE, AnimationReader, FolderReader
 
-__all__ = ["FOLDER_RATE", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "BrokenClip", "FrameReader", "image_files", "natural", "open_clip",
-           "read_clip", "read_image"]  # fmt: skip
+__all__ = ["FOLDER_RATE", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "BrokenClip", "FrameReader", "image_files", "natural",
+           "open_clip", "read_clip", "read_image"]  # fmt: skip
 
 
 def open_clip(path: Path | str, *, rate: Fraction | None = None) -> FrameReader:

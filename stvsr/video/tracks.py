@@ -122,7 +122,7 @@ def _hdr(data: dict[str, bytes]) -> str:
     """Return mastering display (SMPTE ST 2086) and content light level (CTA-861.3) as x264's parameters."""
     parts = []
     if len(mastering := data.get("MASTERING_DISPLAY_METADATA", b"")) >= 88:
-        # AVMasteringDisplayMetadata: primaries R, G, B and white point (x, y), least and greatest luminance, as fractions
+        # AVMasteringDisplayMetadata: x and y of R, G, B and white, least and greatest luminance; all as fractions
         values = np.frombuffer(mastering[:80], np.int32).reshape(10, 2)
         has_primaries, has_luminance = np.frombuffer(mastering[80:88], np.int32)
         if has_primaries and has_luminance and (values[:, 1] > 0).all():

@@ -58,17 +58,17 @@ class _Output:
                 self._close()
                 self.path = self.partial if interrupted else self.path
                 if self.path.is_dir():
-                    self._check_replaceable(self.path)
+                    self._check_replaceable(self.path)  # others may have put something there meanwhile
                     _remove(self.path)
                 self._temporary.replace(self.path)
                 self._made = []
-        except OSError as failure:
+        except (OSError, InputError) as failure:
             raise InputError(f"cannot write {self.path}: {reason(failure)}") from None
         finally:
             self._abandon()
             _remove(self._temporary)
             for folder in self._made:
-                with contextlib.suppress(OSError):  # others have put something there meanwhile
+                with contextlib.suppress(OSError):  # it is not empty
                     folder.rmdir()
 
     @property
@@ -148,7 +148,10 @@ class FolderWriter(_Output):
 
 
 class VideoWriter(_Output):
-    """Write an H.264 (mp4, mov, mkv) or VP9 (webm) video: `with VideoWriter(path, rate, size) as out: out.write(frame)`.
+    """Write an H.264 (mp4, mov, mkv) or VP9 (webm) video.
+
+        with VideoWriter(path, rate, size) as out:
+            out.write(frame)
 
     Even sizes become yuv420p, which everything plays; odd ones yuv444p, because halved chroma needs even sides.
 
@@ -185,6 +188,7 @@ class VideoWriter(_Output):
         self._last: int | None = None
         self._reformatter = VideoReformatter()
         self._audio = audio
+        self._damaged_sound = 0
         self.ends: Fraction | None = None
         with _one_line(self.path):
             self._container = _open_container(self._temporary)
@@ -209,8 +213,7 @@ class VideoWriter(_Output):
         picture = from_rgb(frame, self._stream.pix_fmt or "yuv420p", self._colour, self._reformatter)
         picture.pts, picture.time_base = self._last, self._time_base
         with _one_line(self.path):
-            if self._audio is not None:
-                self._container.mux(list(self._audio.until(time)))
+            self._copy_sound(time)
             self._container.mux(self._stream.encode(picture))
         self.written += 1
 
@@ -232,6 +235,14 @@ class VideoWriter(_Output):
         add_tracks(self._container, stream, tracks)
         return stream
 
+    def _copy_sound(self, time: Fraction | None) -> None:
+        """Write the sound up to a moment, all that is left for None; a packet that the container refuses is counted."""
+        for packet in self._audio.until(time) if self._audio else ():
+            try:
+                self._container.mux(packet)
+            except av.InvalidDataError:
+                self._damaged_sound += 1
+
     def _close(self) -> None:
         with _one_line(self.path):
             left = self._stream.encode()
@@ -240,9 +251,10 @@ class VideoWriter(_Output):
                 shown = round(self.ends / latest.time_base) - (latest.pts or 0)
                 latest.duration = max(shown, latest.duration or 0, 1)
             self._container.mux(left)
-            if self._audio is not None:
-                self._container.mux(list(self._audio.until(None)))
+            self._copy_sound(None)
             self._container.close()
+        if self._damaged_sound:
+            self.notes.append(f"damaged sound: {self._damaged_sound} packets are left out")
         if self.path.suffix.lower() == ".webm" and self._aspect != 1:  # VP9 itself has no field for it
             height, width = self._size
             if not set_display_size(self._temporary, *_display_size(width, height, self._aspect)):
@@ -310,7 +322,8 @@ def is_video_name(path: Path | str) -> bool:
         return False
     if suffix not in CODECS:
         raise InputError(
-            f"{path}: {suffix} is not an output format: choose {', '.join(CODECS)}, or a folder's name with a slash at its end"
+            f"{path}: {suffix} is not an output format: choose {', '.join(CODECS)}, or a folder's name with a slash at "
+            "its end"
         )
     return True
 

@@ -172,7 +172,7 @@ def test_a_photo_that_is_rotated_by_its_tag_has_the_size_it_shows(tmp_path):
 def test_missing_and_empty_sources_are_one_clear_line(tmp_path):
     with pytest.raises(InputError, match=r"does not exist: give a video, a folder"):
         load_clips(str(tmp_path / "nothing"))
-    with pytest.raises(InputError, match=r"holds no frames, videos or folders of frames"):
+    with pytest.raises(InputError, match=r"has neither frames nor clips"):
         load_clips(str(tmp_path))
     with pytest.raises(InputError, match=r"'bykes' is unknown: choose from bikes"):
         load_clips("samples:bykes")
