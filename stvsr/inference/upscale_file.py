@@ -258,7 +258,9 @@ def _writer(config: UpscaleConfig, clip: FrameReader, span: _Span, scale: int) -
             Path(config.output), names=names, digits=6, replaces=every, profile=clip.profile, overwrite=config.overwrite
         )
     first, last = _moments(clip, span)
-    audio = AudioCopy(clip.path, start=first, stop=last, offset=span.offset) if config.audio and clip.has_audio else None
+    audio = (
+        AudioCopy(clip.path, start=first, stop=last, offset=span.offset) if config.audio and clip.has_audio else None
+    )
     if audio is not None:
         audio.check(Path(config.output).suffix.lower())
     return VideoWriter(

@@ -93,9 +93,7 @@ class VideoReader(FrameReader):
         if shown is not None:
             self.ends = self._last_end(container, stream, shown + step) if announces else shown + step
 
-    def _last_end(
-        self, container: av.container.InputContainer, stream: av.VideoStream, end: Fraction
-    ) -> Fraction:
+    def _last_end(self, container: av.container.InputContainer, stream: av.VideoStream, end: Fraction) -> Fraction:
         """Return when the last picture leaves the screen, where a file announces it for the whole stream only."""
         assert self.rate is not None and self.seconds is not None
         announced = [] if self.has_audio else [self.begins + self.seconds]
@@ -263,4 +261,3 @@ def _orient(frame: np.ndarray, rotation: tuple[bool, bool, bool]) -> np.ndarray:
     frame = frame.swapaxes(0, 1) if turned else frame
     frame = frame[:, ::-1] if mirror else frame
     return np.ascontiguousarray(frame[::-1] if flip else frame)
-

@@ -64,9 +64,7 @@ def packets(
         yield packet
 
 
-def from_key_frame(
-    demuxed: Iterator[av.Packet], video: int, start: Fraction, *, whole: bool
-) -> Iterator[av.Packet]:
+def from_key_frame(demuxed: Iterator[av.Packet], video: int, start: Fraction, *, whole: bool) -> Iterator[av.Packet]:
     """Leave out the video packets that a decoder does not need for the pictures from `start` on.
 
     No seek is trusted: many containers have no index, and pictures around an open group's key frame need the group

@@ -41,9 +41,7 @@ class Tracks:
             end = end if stop is None else min(end, stop)
             if begin < end:
                 kept.append((max(Fraction(0), begin - offset), end - offset, title))
-        return Tracks(
-            titles=self.titles, video=self.video, chapters=tuple(kept), hdr=self.hdr, left_out=self.left_out
-        )
+        return Tracks(titles=self.titles, video=self.video, chapters=tuple(kept), hdr=self.hdr, left_out=self.left_out)
 
 
 def read_tracks(container: av.container.InputContainer, video: av.VideoStream, frame: av.VideoFrame) -> Tracks:
@@ -101,9 +99,7 @@ def _chapter(chapter: dict) -> tuple[Fraction, Fraction, str]:
     return chapter["start"] * tick, chapter["end"] * tick, chapter["metadata"].get("title", "")
 
 
-def _other_streams(
-    container: av.container.InputContainer, video: av.VideoStream, chapters: int
-) -> Iterator[str]:
+def _other_streams(container: av.container.InputContainer, video: av.VideoStream, chapters: int) -> Iterator[str]:
     for stream in container.streams:
         if stream.type == "video" and stream.index != video.index:
             cover = stream.disposition & av.stream.Disposition.attached_pic

@@ -190,7 +190,11 @@ def test_wide_input_is_refused_as_video_and_works_as_frames(tmp_path, capsys):
 def test_what_is_no_video_is_refused(tmp_path, capsys):
     (tmp_path / "text.mp4").write_text("no video\n" * 99)
     (tmp_path / "empty").mkdir()
-    for name, words in (("text.mp4", "cannot be read as video"), ("empty", "has neither frames nor clips"), ("absent.mp4", "does not exist")):
+    for name, words in (
+        ("text.mp4", "cannot be read as video"),
+        ("empty", "has neither frames nor clips"),
+        ("absent.mp4", "does not exist"),
+    ):
         assert words in refused(capsys, run(tmp_path / name, tmp_path / "out.mp4"))
     assert not (tmp_path / "out.mp4").exists()
 

@@ -171,7 +171,7 @@ def test_damaged_packets_are_counted_and_the_rest_is_kept(tmp_path, capsys, code
     assert run(bad, tmp_path / "out.mp4") == 0
     said = capsys.readouterr()
     frames = len(read_clip(tmp_path / "out.mp4"))
-    assert 10 <= frames <= 12
+    assert 8 <= frames <= 12
     assert "damaged video" in said.out or "reports gaps" in said.out
     assert "Traceback" not in said.err
 

@@ -204,7 +204,15 @@ def test_one_equal_frame_does_not_make_the_mean_infinite(tmp_path, capsys):
     mixed = np.concatenate([clip[:1], blurred(clip)[1:]])
     save(tmp_path / "truth", clip)
     save(tmp_path / "mixed", mixed)
-    arguments = ["evaluate", "--results", str(tmp_path / "mixed"), "--targets", str(tmp_path / "truth"), "--protocol", "literature-y"]
+    arguments = [
+        "evaluate",
+        "--results",
+        str(tmp_path / "mixed"),
+        "--targets",
+        str(tmp_path / "truth"),
+        "--protocol",
+        "literature-y",
+    ]
     assert main([*arguments, "--json", str(tmp_path / "scores.json")]) == 0
     assert "PSNR of 1 frames equal to the truth counts as 100 dB" in capsys.readouterr().out
     rows = evaluate({"mixed": tmp_path / "mixed"}, tmp_path / "truth", "literature-y", progress=False)

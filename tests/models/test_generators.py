@@ -291,7 +291,9 @@ def test_a_basicvsr_of_other_projects_loads_by_path(tmp_path, layout, suffix):
 def test_prefixes_of_training_wrappers_are_undone(tmp_path, prefix, suffix):
     network = rbpn()
     state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
-    save_file(state, tmp_path / "net.safetensors") if suffix == ".safetensors" else torch.save(state, tmp_path / "net.pth")
+    save_file(state, tmp_path / "net.safetensors") if suffix == ".safetensors" else torch.save(
+        state, tmp_path / "net.pth"
+    )
     assert same(network, load_generator(tmp_path / f"net{suffix}")[0])
 
 

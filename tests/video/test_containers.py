@@ -135,7 +135,9 @@ def test_chapters_attachments_subtitles_and_data_do_not_stop_reading(tmp_path):
         assert any("subtitles" in text for text in clip.tracks.left_out)
 
 
-@pytest.mark.parametrize("name", ["a:b.mp4", "pipe:1.mp4", "clip%03d.mp4", "-i.mp4", "Vidéo 映像 #1?.mkv", "x" * 246 + ".mp4"])
+@pytest.mark.parametrize(
+    "name", ["a:b.mp4", "pipe:1.mp4", "clip%03d.mp4", "-i.mp4", "Vidéo 映像 #1?.mkv", "x" * 246 + ".mp4"]
+)
 def test_names_are_names_of_files(tmp_path, monkeypatch, name):
     film(tmp_path / "clip.mp4", "libx264").rename(tmp_path / name)
     monkeypatch.chdir(tmp_path)

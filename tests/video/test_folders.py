@@ -12,7 +12,14 @@ from stvsr.video.folders import find_clips, image_files, in_order
 from stvsr.video.reader import open_clip
 from stvsr.video.writer import write_frames
 
-JUNK = (".DS_Store", "._000.png", ".ipynb_checkpoints/000-checkpoint.png", "__MACOSX/000.png", "Thumbs.db", "@eaDir/a.jpg")
+JUNK = (
+    ".DS_Store",
+    "._000.png",
+    ".ipynb_checkpoints/000-checkpoint.png",
+    "__MACOSX/000.png",
+    "Thumbs.db",
+    "@eaDir/a.jpg",
+)
 
 
 def add_junk(folder):
