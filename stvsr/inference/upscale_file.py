@@ -68,8 +68,8 @@ class UpscaleConfig:
             raise InputError(f"{self.input} has its own frame rate: --fps is for frame folders")
         if source.exists() and target.exists() and source.samefile(target):
             raise InputError(f"{source} is input and output: give the output another name")
-        if source.exists() and any(folder.samefile(target) for folder in source.absolute().parents if target.is_dir()):
-            if self.overwrite:
+        if self.overwrite and source.exists() and target.is_dir():
+            if any(folder.samefile(target) for folder in source.absolute().parents):
                 raise InputError(f"folder {target} holds the input {source}: give a new folder's name")
 
     @property
@@ -293,4 +293,5 @@ def _memory(config: UpscaleConfig, clip: FrameReader, plan: Plan, scale: int) ->
     host = PROGRAM + plan.host_bytes + encoder
     if pick_device(config.device).type == "cpu":
         return f"at most about {(plan.device_bytes + host) / GIGABYTE:.1f} GB, however long the clip"
-    return f"at most about {plan.device_bytes / GIGABYTE:.1f} GB on the GPU, {host / GIGABYTE:.1f} GB beside it, however long the clip"
+    device = f"{plan.device_bytes / GIGABYTE:.1f} GB on the GPU"
+    return f"at most about {device}, {host / GIGABYTE:.1f} GB beside it, however long the clip"

@@ -119,7 +119,7 @@ def _capped(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def record(rows: pd.DataFrame) -> dict:
-    """Return what the JSON file holds: protocol, full hashes of the weights, and every method's averages and clip means.
+    """Return what the JSON file holds: protocol, hashes of the weights, and every method's averages and clip means.
 
     A value that could not be measured is null, an infinite one (PSNR of equal clips) the string "inf".
     """
@@ -142,7 +142,8 @@ def record(rows: pd.DataFrame) -> dict:
 def _described(name: str, colour: str) -> dict:
     metric = METRICS[name]
     return {
-        "label": metric.label, "unit": metric.unit, "better": metric.better, "colour": metric.colour or colour, "flow": metric.flow,
+        "label": metric.label, "unit": metric.unit, "better": metric.better, "colour": metric.colour or colour,
+        "flow": metric.flow,
     }  # fmt: skip
 
 

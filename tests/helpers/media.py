@@ -1,4 +1,4 @@
-"""Small clips with one peculiarity each, written with PyAV directly: nothing of stvsr.video is in the making of its inputs."""
+"""Small clips with one peculiarity each, written with PyAV directly, without stvsr.video."""
 
 from collections.abc import Iterable
 from fractions import Fraction
@@ -20,11 +20,12 @@ def moving(count: int, height: int = 32, width: int = 48, *, seed: int = 0) -> n
 
 
 def encode(
-    path: Path, frames: np.ndarray, *, codec: str = "libx264", pix_fmt: str = "yuv420p", rate: int = 25, times: list[int] | None = None,
-    rotation: tuple[float, bool, bool] | None = None, sound: float = 0.0, sound_codec: str = "aac", options: dict | None = None,
-    planes: bool = False, tags: dict | None = None, sar: Fraction | None = None, container_options: dict | None = None,
+    path: Path, frames: np.ndarray, *, codec: str = "libx264", pix_fmt: str = "yuv420p", rate: int = 25,
+    times: list[int] | None = None, rotation: tuple[float, bool, bool] | None = None, sound: float = 0.0,
+    sound_codec: str = "aac", options: dict | None = None, planes: bool = False, tags: dict | None = None,
+    sar: Fraction | None = None, container_options: dict | None = None,
 ) -> Path:  # fmt: skip
-    """Write a clip; `times` are ticks of 1/1000 s, `sound` seconds of noise, `planes`: frames are (3, H, W) YUV, not RGB."""
+    """Write a clip; `times` are ticks of 1/1000 s, `sound` seconds of noise; with `planes` frames are (3, H, W) YUV."""
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=rate, options=options or ({"crf": "1"} if codec == "libx264" else {}))
         stream.height, stream.width = frames.shape[-2:] if planes else frames.shape[1:3]
@@ -68,7 +69,7 @@ def packets(path: Path, kind: str) -> list[tuple[Fraction, bytes]]:
 
 
 def numbered(count: int = 12, height: int = 48, width: int = 64, *, step: int = 18) -> np.ndarray:
-    """Return uint8 (count, height, width, 3): waves, with a flat left third whose grey level 16 + step * n is the number n."""
+    """Return uint8 (count, height, width, 3): waves; the left third of frame n has the grey level 16 + step * n."""
     frames = moving(count, height, width)
     frames[:, :, : width // 3] = (16 + step * np.arange(count))[:, None, None, None]
     return frames

@@ -32,7 +32,7 @@ def probe(path):
         return frames, container.duration / av.time_base, video.sample_aspect_ratio, sound
 
 
-INPUTS = [(".mp4", "libx264", "aac", "av"), (".mov", "libx264", "pcm_s16le", "av"), (".mkv", "libx265", "flac", "av"),
+INPUTS = [(".mp4", "libx264", "aac", "av"), (".mov", "libx264", "aac", "av"), (".mkv", "libx265", "flac", "av"),
           (".webm", "libvpx-vp9", "libopus", "av"), (".avi", "libx264", "mp2", "av"), (".ts", "libx264", "aac", "va"),
           (".mpg", "mpeg2video", "mp2", "av"), (".flv", "libx264", "aac", "av"), (".nut", "mpeg4", "mp2", "va")]  # fmt: skip
 
@@ -42,7 +42,7 @@ INPUTS = [(".mp4", "libx264", "aac", "av"), (".mov", "libx264", "pcm_s16le", "av
 def test_frames_times_and_sound_pass_through(tmp_path, suffix, codec, sound, order, target):
     options = {"x265-params": "keyint=5:log-level=none"} if codec == "libx265" else {}
     source = film(tmp_path / f"in{suffix}", codec, sound_codec=sound, order=order, options=options)
-    assert run(source, tmp_path / f"out{target}") == (2 if (sound, target) == ("pcm_s16le", ".avi") else 0)
+    assert run(source, tmp_path / f"out{target}") == 0
     with open_clip(source) as before, open_clip(tmp_path / f"out{target}") as after:
         first, second = list(before.timed()), list(after.timed())
         assert numbers(frame for _, frame in second) == list(range(12))
@@ -104,7 +104,8 @@ def test_languages_titles_defaults_and_chapters_are_kept(tmp_path, target):
             stream.disposition = default
         sink.metadata["title"] = "The film"
         sink.set_chapters([
-            {"id": k, "start": 200 * k, "end": 200 * k + 200, "time_base": Fraction(1, 1000), "metadata": {"title": f"c{k}"}}
+            {"id": k, "start": 200 * k, "end": 200 * k + 200, "time_base": Fraction(1, 1000),
+             "metadata": {"title": f"c{k}"}}
             for k in range(2)
         ])  # fmt: skip
         for packet in source.demux():
@@ -208,8 +209,15 @@ def test_motion_jpeg_of_cameras_is_turned(tmp_path, orientation):
     assert np.abs(video[0].astype(int) - still[0]).mean() < 4
 
 
-@pytest.mark.parametrize(("suffix", "codec", "pix_fmt"), [(".mov", "qtrle", "argb"), (".mov", "png", "rgba"), (".mkv", "ffv1", "yuva420p"),
-                                                          (".webm", "libvpx-vp9", "yuva420p")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "codec", "pix_fmt"),
+    [
+        (".mov", "qtrle", "argb"),
+        (".mov", "png", "rgba"),
+        (".mkv", "ffv1", "yuva420p"),
+        (".webm", "libvpx-vp9", "yuva420p"),
+    ],
+)
 def test_transparency_of_video_is_shown_on_black_with_a_note(tmp_path, capsys, suffix, codec, pix_fmt):
     pixels = np.full((32, 48, 4), (200, 100, 50, 255), np.uint8)
     pixels[:, 24:, 3] = 0

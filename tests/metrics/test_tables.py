@@ -249,5 +249,5 @@ def test_nested_and_stray_entries_are_understood_or_named(clips, capsys):
     again = evaluate({"soft": clips / "soft"}, clips / "truth", "literature-y", progress=False)
     assert rows["value"].tolist() == again["value"].tolist()
     assert "left out cover.png" in capsys.readouterr().err
-    with pytest.raises(InputError, match="targets .* holds no frames but the folders|holds no frames but the folders"):
+    with pytest.raises(InputError, match="holds no frames but the folders"):
         evaluate({"soft": clips / "soft"}, clips, "literature-y", progress=False)

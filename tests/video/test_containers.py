@@ -1,4 +1,4 @@
-"""Every container and codec that can be written here, in every order of streams: all frames, in order, with their times."""
+"""Every container and codec that can be written here, in every order of streams: all frames, with their times."""
 
 from fractions import Fraction
 
@@ -147,5 +147,5 @@ def test_names_are_names_of_files(tmp_path, monkeypatch, name):
 def test_a_codec_without_decoder_and_sound_alone_are_one_line(tmp_path):
     path = film(tmp_path / "clip.mkv", "libx264")
     path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/ABC"))
-    with pytest.raises(InputError, match="no decoder for its video|cannot be read as video"):
+    with pytest.raises(InputError, match=r"no decoder for its video|cannot be read as video"):
         read_clip(path)

@@ -30,7 +30,7 @@ def profile(space: bytes) -> bytes:
 @pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix, modes in MODES.items() for mode in modes])
 def test_every_mode_becomes_rgb(tmp_path, suffix, mode):
     if mode == "I;16":
-        image = Image.fromarray((RGB[..., 0].astype(np.uint16) * 257))
+        image = Image.fromarray(RGB[..., 0].astype(np.uint16) * 257)
         expected = RGB[..., :1].repeat(3, -1)
     else:
         image = Image.fromarray(RGB).convert(mode)
@@ -108,8 +108,10 @@ def test_what_is_too_large_or_broken_is_one_line(tmp_path):
         assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize(("suffix", "options"), [(".webp", {"lossless": True}), (".png", {}), (".png", {"default_image": True}),
-                                                 (".gif", {}), (".apng", {})])  # fmt: skip
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [(".webp", {"lossless": True}), (".png", {}), (".png", {"default_image": True}), (".gif", {}), (".apng", {})],
+)
 def test_animations_are_clips_with_their_times(tmp_path, suffix, options):
     frames = numbered(6)
     first, *others = [Image.fromarray(frame) for frame in frames]
