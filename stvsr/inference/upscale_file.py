@@ -68,9 +68,9 @@ class UpscaleConfig:
             raise InputError(f"{self.input} has its own frame rate: --fps is for frame folders")
         if source.exists() and target.exists() and source.samefile(target):
             raise InputError(f"{source} is input and output: give the output another name")
-        if self.overwrite and source.exists() and target.is_dir():
-            if any(folder.samefile(target) for folder in source.absolute().parents):
-                raise InputError(f"folder {target} holds the input {source}: give a new folder's name")
+        above = source.absolute().parents if self.overwrite and source.exists() and target.is_dir() else ()
+        if any(folder.samefile(target) for folder in above):
+            raise InputError(f"folder {target} holds the input {source}: give a new folder's name")
 
     @property
     def span(self) -> tuple[Fraction, Fraction | None]:

@@ -31,6 +31,7 @@ class Colour:
 
     @property
     def range(self) -> ColorRange:
+        """Full (JPEG) or limited (MPEG) range."""
         return ColorRange.JPEG if self.full_range else ColorRange.MPEG
 
     @property
@@ -40,6 +41,7 @@ class Colour:
 
     @property
     def name(self) -> str:
+        """Matrix and range, for messages."""
         return f"{NAMES[self.matrix]} {'full' if self.full_range else 'limited'}"
 
 

@@ -32,9 +32,11 @@ def probe(path):
         return frames, container.duration / av.time_base, video.sample_aspect_ratio, sound
 
 
-INPUTS = [(".mp4", "libx264", "aac", "av"), (".mov", "libx264", "aac", "av"), (".mkv", "libx265", "flac", "av"),
-          (".webm", "libvpx-vp9", "libopus", "av"), (".avi", "libx264", "mp2", "av"), (".ts", "libx264", "aac", "va"),
-          (".mpg", "mpeg2video", "mp2", "av"), (".flv", "libx264", "aac", "av"), (".nut", "mpeg4", "mp2", "va")]  # fmt: skip
+INPUTS = [
+    (".mp4", "libx264", "aac", "av"), (".mov", "libx264", "aac", "av"), (".mkv", "libx265", "flac", "av"),
+    (".webm", "libvpx-vp9", "libopus", "av"), (".avi", "libx264", "mp2", "av"), (".ts", "libx264", "aac", "va"),
+    (".mpg", "mpeg2video", "mp2", "av"), (".flv", "libx264", "aac", "av"), (".nut", "mpeg4", "mp2", "va"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("target", [".mp4", ".mkv"])

@@ -67,7 +67,8 @@ def test_files_score_as_frames_in_memory(clips):
 def test_command_prints_a_table_and_writes_json_and_csv(clips, capsys):
     status = main([
         "evaluate", "--results", str(clips / "soft"), f"mixed={clips / 'mixed'}", "--targets", str(clips / "truth"),
-        "--protocol", "tecogan", "--json", str(clips / "out" / "scores.json"), "--csv", str(clips / "out" / "scores.csv"),
+        "--protocol", "tecogan", "--json", str(clips / "out" / "scores.json"),
+        "--csv", str(clips / "out" / "scores.csv"),
     ])  # fmt: skip
     printed = capsys.readouterr().out
     assert status == 0

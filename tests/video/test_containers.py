@@ -50,7 +50,7 @@ def test_all_frames_are_read_in_order_with_their_times(tmp_path, suffix, codec, 
     with open_clip(path) as clip:
         frames = list(clip.timed())
         assert numbers(frame for _, frame in frames) == list(range(12))
-        tick = clip.time_base if clip.time_base > Fraction(1, 2000) else Fraction(1, 2000)
+        tick = max(clip.time_base, Fraction(1, 2000))
         assert all(abs(time - clip.origin - Fraction(k, 25)) <= tick for k, (time, _) in enumerate(frames))
         assert clip.has_audio == ("a" in order)
         assert clip.size == (48, 64)

@@ -81,8 +81,8 @@ def test_mirrored_display_matrix(tmp_path):
 
 @pytest.mark.parametrize(
     ("codec", "pix_fmt", "size"),
-    [("libx264", "yuv444p", (31, 45)), ("libx264", "yuv420p10le", (32, 48)), ("ffv1", "gray", (31, 45)), ("ffv1", "bgr0", (31, 45)),
-     ("ffv1", "yuva420p", (32, 48)), ("libvpx-vp9", "yuv420p", (31, 45))],
+    [("libx264", "yuv444p", (31, 45)), ("libx264", "yuv420p10le", (32, 48)), ("ffv1", "gray", (31, 45)),
+     ("ffv1", "bgr0", (31, 45)), ("ffv1", "yuva420p", (32, 48)), ("libvpx-vp9", "yuv420p", (31, 45))],
 )  # fmt: skip
 def test_pixel_formats_and_odd_sizes(tmp_path, codec, pix_fmt, size):
     frames = moving(2, *size)
@@ -168,8 +168,8 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 40)
     (tmp_path / "nothing").mkdir()
     Image.fromarray(moving(1)[0]).save(tmp_path / "nothing.webp")
-    cases = {"text.mp4": "cannot be read as video", "empty.mkv": "cannot be read as video", "bad.png": "as an image", "nothing": "has no",
-             "absent.mp4": "does not exist"}  # fmt: skip
+    cases = {"text.mp4": "cannot be read as video", "empty.mkv": "cannot be read as video", "bad.png": "as an image",
+             "nothing": "has no", "absent.mp4": "does not exist"}  # fmt: skip
     for name, words in cases.items():
         with pytest.raises(InputError, match=words) as raised:
             list(open_clip(tmp_path / name))
