@@ -124,20 +124,27 @@ def _add_degrade(commands: argparse._SubParsersAction) -> None:
 
 def _degrade(parsed: argparse.Namespace) -> int:
     from stvsr.degradation import crop_to_multiple, degrade
+    from stvsr.video.folders import print_note
     from stvsr.video.reader import open_clip
     from stvsr.video.writer import write_frames
 
+    scale = parsed.scale
     with open_clip(parsed.input) as clip:
-        small = (degrade(crop_to_multiple(frame[None], parsed.scale), parsed.mode, parsed.scale)[0] for frame in clip)
-        write_frames(parsed.output, small)
+        small = (degrade(crop_to_multiple(frame[None], scale), parsed.mode, scale)[0] for frame in clip)
+        write_frames(parsed.output, small, names=clip.names(), profile=clip.profile)
+        (height, width), (tall, wide) = clip.size, (side // scale * scale for side in clip.size)
+        if (tall, wide) != (height, width):
+            print_note(f"{parsed.input} was cropped from {width}x{height} to {wide}x{tall}, multiples of {scale}")
+        for note in clip.notes:
+            print_note(f"{parsed.input}: {note}")
     print(parsed.output)
     return 0
 
 
 def _add_upscale(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser("upscale", help="enlarge a video or frame folder four times")
-    command.add_argument("input", type=Path, help="video file, frame folder or image")
-    command.add_argument("output", help=".mp4, .mov, .mkv or .webm, or a folder for PNG frames")
+    command = commands.add_parser("upscale", help="enlarge a video, a frame folder or a folder of clips four times")
+    command.add_argument("input", type=Path, help="video file, frame folder, image, or folder of clips")
+    command.add_argument("output", help=".mp4, .mov, .mkv or .webm, or a folder for PNG frames or upscaled clips")
     models = "basicvsr-bi, basicvsr-bd, bicubic, shipped weights, or a checkpoint (default: %(default)s)"
     command.add_argument("--model", default="basicvsr-bi", help=models)
     command.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")

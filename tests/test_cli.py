@@ -166,7 +166,7 @@ def test_a_dry_run_of_a_study_writes_nothing(tmp_path, capsys):
 
 
 def test_errors_of_the_system_print_no_traceback(clip, tmp_path, capsys, monkeypatch):
-    def full(*given):
+    def full(*given, **named):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("stvsr.video.writer.write_frames", full)
@@ -174,7 +174,7 @@ def test_errors_of_the_system_print_no_traceback(clip, tmp_path, capsys, monkeyp
 
 
 def test_ctrl_c_prints_no_traceback(clip, tmp_path, capsys, monkeypatch):
-    def interrupted(*given):
+    def interrupted(*given, **named):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("stvsr.video.writer.write_frames", interrupted)
@@ -183,7 +183,7 @@ def test_ctrl_c_prints_no_traceback(clip, tmp_path, capsys, monkeypatch):
 
 
 def test_a_bug_is_not_reported_as_invalid_input(clip, tmp_path, monkeypatch):
-    monkeypatch.setattr("stvsr.video.writer.write_frames", lambda *given: 1 / 0)
+    monkeypatch.setattr("stvsr.video.writer.write_frames", lambda *given, **named: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run("degrade", clip, tmp_path / "out")
 

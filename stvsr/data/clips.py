@@ -3,6 +3,7 @@
 A clip is a run of frames with no cut in it: a Vimeo-90k septuplet, a folder of frames (Vid4), one shot of a video file.
 """
 
+import codecs
 import dataclasses
 import functools
 import hashlib
@@ -21,8 +22,8 @@ from stvsr.degradation import resize, to_float, to_uint8
 from stvsr.errors import InputError
 from stvsr.runs.files import write_atomic
 from stvsr.runs.hashes import digest
-from stvsr.video.reader import VIDEO_SUFFIXES, image_files, read_clip, read_image
-from stvsr.video.writer import IMAGE_SUFFIXES
+from stvsr.video.folders import IMAGE_SUFFIXES, find_clips, image_files, print_note
+from stvsr.video.reader import read_clip, read_image
 
 SAMPLES = ("bikes", "bigbuckbunny", "carphone", "night-city")
 HELD_OUT = ("night-city",)  # samples that are only for evaluation: all of their shots belong to the test split
@@ -145,32 +146,20 @@ def _find(source: str, split: str) -> list[Clip]:
     path = Path(source).expanduser()
     if not path.exists():
         raise InputError(f"data {source} does not exist: give a video, a folder of frames or clips, or samples")
-    if path.is_file():
-        return _shots(path, path.stem)
     if (path / "sequences").is_dir():
         return _vimeo(path, split)
-    if _has_frames(path):
-        return [_folder(path, path.name)]
-    clips = [clip for entry in sorted(path.iterdir()) for clip in _entry(entry)]
-    if not clips:
-        raise InputError(
-            f"folder {source} holds no frames, videos or folders of frames: PNG, WebP, JPEG or video files"
-        )
-    return clips
+    found = find_clips(path, "data")
+    for note in found.notes:
+        print_note(note)
+    return [clip for name, entry in found.paths.items() for clip in _entry(entry, name)]
 
 
-def _entry(entry: Path) -> list[Clip]:
-    if entry.is_dir():
-        return [_folder(entry, entry.name)] if _has_frames(entry) else []
-    return _shots(entry, entry.stem) if entry.suffix.lower() in VIDEO_SUFFIXES else []
-
-
-def _has_frames(folder: Path) -> bool:
-    return any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in folder.iterdir())
+def _entry(entry: Path, name: str) -> list[Clip]:
+    return [_folder(entry, name)] if entry.is_dir() or entry.suffix.lower() in IMAGE_SUFFIXES else _shots(entry, name)
 
 
 def _folder(path: Path, name: str) -> Clip:
-    files = tuple(image_files(path))
+    files = tuple(image_files(path)) if path.is_dir() else (path,)
     height, width, _ = read_image(files[0]).shape
     return Clip(name=name, source=path, height=height, width=width, start=0, stop=len(files), files=files)
 
@@ -193,8 +182,17 @@ def _vimeo(root: Path, split: str) -> list[Clip]:
     missing = [name for name in names if not (root / name).is_file()]
     if missing:
         raise InputError(f"Vimeo-90k root {root} has no {missing[0]}: unpack the septuplet archive completely")
-    lines = [line.strip() for name in names for line in (root / name).read_text().splitlines() if line.strip()]
+    lines = [line.strip() for name in names for line in _read_list(root / name).splitlines() if line.strip()]
     return [_septuplet(root, line) for line in lines]
+
+
+def _read_list(path: Path) -> str:
+    """Return a list's text: UTF-8 or UTF-16, with or without a byte order mark, as editors on Windows write it."""
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"Vimeo-90k list {path} is not UTF-8 text: save it as UTF-8") from None
 
 
 def _septuplet(root: Path, line: str) -> Clip:

@@ -28,9 +28,9 @@ from stvsr.evaluation.bootstrap import (
     within,
 )
 from stvsr.metrics.protocols import METRICS, TRUTH
+from stvsr.metrics.tables import PSNR_CAP
 
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference detected"
-PSNR_CAP = 100.0  # dB; replaces the infinite PSNR of equal frames, which has no mean
 NO_SEED = -1  # of a method that was not trained, such as bicubic
 PAIR = ["clip", "frame"]
 FAMILY = ["protocol", "metric"]  # rows of different protocols are never pooled

@@ -2,14 +2,14 @@
 
     upscale(UpscaleConfig(input="clip.mp4", output="large.mp4"))
 
-Frames pass one by one from reader through network to writer; nothing is read whole.
+Frames pass one by one from reader through network to writer; nothing is read whole. A folder of clips becomes a folder
+of upscaled clips.
 """
 
-import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,8 +20,10 @@ from tqdm import tqdm
 from stvsr.errors import InputError
 from stvsr.inference.upscaler import InferenceConfig, Plan, Upscaler, bicubic_upscaler, load_upscaler
 from stvsr.runs.device import pick_device
-from stvsr.video.reader import FOLDER_RATE, FrameReader, open_clip
-from stvsr.video.writer import IMAGE_SUFFIXES, AudioCopy, FolderWriter, VideoWriter, is_video_name
+from stvsr.video.folders import IMAGE_SUFFIXES, find_clips
+from stvsr.video.reader import FOLDER_RATE, BrokenClip, FrameReader, open_clip
+from stvsr.video.sound import FORMATS, AudioCopy
+from stvsr.video.writer import FolderWriter, VideoWriter, is_video_name
 
 ENCODER_FRAMES = 60  # frames an encoder looks ahead and keeps as reference, at most
 GIGABYTE = 1e9
@@ -32,7 +34,8 @@ PROGRAM = 700_000_000  # bytes of Python, PyTorch and the decoder before any wor
 class UpscaleConfig:
     """One run of `stvsr upscale`.
 
-    input: video file, frame folder or image. output: .mp4, .mov, .mkv, .webm, or a folder for PNG frames.
+    input: video file, frame folder, image, or folder of clips. output: .mp4, .mov, .mkv, .webm, or a folder for PNG
+    frames (for a folder of clips: a folder for the upscaled clips).
     model: `bicubic`, `basicvsr-bi`, `basicvsr-bd`, weights shipped with the package, or a checkpoint.
     device: cpu, cuda, cuda:1, or auto. start, duration: seconds; duration None is to the end.
     crf: constant quality of the encoder, 0 (best) to 51. compare: bicubic on the left, the model on the right.
@@ -65,6 +68,9 @@ class UpscaleConfig:
             raise InputError(f"{self.input} has its own frame rate: --fps is for frame folders")
         if source.exists() and target.exists() and source.samefile(target):
             raise InputError(f"{source} is input and output: give the output another name")
+        above = source.absolute().parents if self.overwrite and source.exists() and target.is_dir() else ()
+        if any(folder.samefile(target) for folder in above):
+            raise InputError(f"folder {target} holds the input {source}: give a new folder's name")
 
     @property
     def span(self) -> tuple[Fraction, Fraction | None]:
@@ -75,7 +81,7 @@ class UpscaleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Upscaled:
-    """What came of a run: the file or folder, and how many frames are in it."""
+    """Result of a run: the file or folder, and how many frames are in it."""
 
     path: Path
     frames: int
@@ -104,24 +110,69 @@ def _print(line: str) -> None:
 
 
 def upscale(config: UpscaleConfig, say: Callable[[str], None] = _print, *, progress: bool = True) -> Upscaled:
-    """Upscale a clip; say beforehand what will happen and how much memory it takes.
+    """Upscale a clip or a folder of clips; say beforehand what will happen and how much memory it takes.
 
-    Every frame is kept with its own time (variable rates survive), sound is copied unchanged, colour and pixel aspect
-    are repeated, rotation is applied. Subtitles and other tracks are left out. Ctrl-C leaves what is done as
-    `<output>.partial` with the suffix, playable, and raises KeyboardInterrupt; any other error leaves nothing.
+    Every frame is kept with its own time (variable rates survive, and the last picture stands as long as it did), sound
+    is copied unchanged with its languages, chapters, titles, colour and pixel aspect are repeated, rotation is applied.
+    What is lost is said. Ctrl-C, a broken end and a size that changes leave what is done as `<output>.partial` with the
+    suffix, playable, and raise; any other error leaves nothing.
 
     Raises:
         InputError: input, output, model or memory do not allow it.
     """
+    source = Path(config.input)
+    if source.is_dir():
+        clips = find_clips(source, "input")
+        if not clips.lone:
+            for note in clips.notes:
+                say(f"note: {note}")
+            return _upscale_each(config, clips.paths, say, progress=progress)
+    return _upscale_clip(config, say, progress=progress)
+
+
+def _upscale_each(
+    config: UpscaleConfig, clips: dict[str, Path], say: Callable[[str], None], *, progress: bool
+) -> Upscaled:
+    """Upscale every clip of a folder; one that fails is reported at the end and does not stop the others."""
+    folder = Path(config.output)
+    if str(config.output) and folder.suffix.lower() in FORMATS and not folder.is_dir():
+        raise InputError(f"{config.input} is a folder of clips: give a folder as output, not {folder.name}")
+    targets = {name: folder / _target_name(name, path) for name, path in clips.items()}
+    frames, failures = 0, []
+    for name, path in clips.items():
+        try:
+            clip = replace(config, input=path, output=targets[name], fps=config.fps if path.is_dir() else None)
+            frames += _upscale_clip(clip, say, progress=progress).frames
+        except InputError as error:
+            failures.append(str(error))
+            say(f"note: {path.name} was not upscaled: {error}")
+    if failures:
+        raise InputError(f"{len(failures)} of {len(clips)} clips were not upscaled; the first: {failures[0]}")
+    return Upscaled(path=folder, frames=frames)
+
+
+def _target_name(name: str, path: Path) -> str:
+    """Return a clip's name in the output folder: a folder for frames, the container of a video if it can be written."""
+    if path.is_dir():
+        return name
+    return path.name if path.suffix.lower() in FORMATS else f"{name}.mkv"
+
+
+def _upscale_clip(config: UpscaleConfig, say: Callable[[str], None], *, progress: bool) -> Upscaled:
     with open_clip(config.input, rate=config.fps and Fraction(config.fps).limit_denominator(1_000_000)) as clip:
         span = _span(config, clip)
         upscaler = load_upscaler(config.model, pick_device(config.device), config.inference)
         with _writer(config, clip, span, upscaler.scale) as out:
             for line in describe(config, clip, upscaler, out):
                 say(line)
+            known = len(clip.notes)
             _run(config, clip, span, upscaler, out, progress=progress, say=say)
+            for note in clip.notes[known:]:
+                say(f"note: {note}")
             if not out.written:
                 raise InputError(f"{config.input} has no frame after {config.start} s: lower --start")
+    for note in out.notes:
+        say(f"note: {note}")
     return Upscaled(path=out.path, frames=out.written)
 
 
@@ -131,27 +182,47 @@ def describe(
     """Yield the lines that are printed before work begins: sizes, model, memory, and what a reader should know."""
     (height, width), (tall, wide) = clip.size, _out_size(config, clip, upscaler.scale)
     rate = f"{float(clip.rate or FOLDER_RATE):.4g} fps"
-    colour = "RGB" if clip.files else clip.colour.name
+    colour = clip.colour.name if clip.colour else "RGB"
     yield f"{clip.path.name} ({width}x{height}, {rate}, {colour}) -> {out.path} ({wide}x{tall})"
     plan = upscaler.plan(clip.size)
     extent = f"tiles of {plan.tile}" if plan.tile else "whole frames"
     yield f"{upscaler.name}, {extent}; memory: {_memory(config, clip, plan, upscaler.scale)}"
-    if isinstance(out, FolderWriter) and clip.has_audio:
-        yield "note: a frame folder holds no sound"
-    for note in clip.notes:
+    for note in (*clip.notes, *_losses(clip, out)):
         yield f"note: {note}"
+
+
+def _losses(clip: FrameReader, out: "VideoWriter | FolderWriter") -> Iterator[str]:
+    """Yield what the output cannot hold."""
+    tracks, lost = clip.tracks, [*clip.tracks.left_out]
+    if isinstance(out, FolderWriter):
+        lost += ["sound"] * clip.has_audio + ["chapters"] * bool(tracks.chapters) + ["titles"] * bool(tracks.titles)
+        lost += ["the length of each picture"] * (clip.files is None and clip.colour is None)
+        if clip.has_audio:
+            yield "a frame folder holds no sound"
+            lost.remove("sound")
+    elif clip.profile:
+        lost.append("the pictures' colour profile")
+    if tracks.hdr and (isinstance(out, FolderWriter) or out.path.suffix.lower() == ".webm"):
+        lost.append("HDR mastering metadata")
+    if lost:
+        yield f"left out: {', '.join(dict.fromkeys(lost))}"
 
 
 def _run(
     config: UpscaleConfig, clip: FrameReader, span: _Span, upscaler: Upscaler, out: "VideoWriter | FolderWriter", *,
     progress: bool, say: Callable[[str], None],
 ) -> None:  # fmt: skip
+    # Frames leave the upscaler in the order and number in which they came: each finds its time and source here.
     pending: deque[tuple[Fraction, np.ndarray]] = deque()  # as many as the upscaler holds back
+    broken: list[BrokenClip] = []
 
     def read() -> Iterator[np.ndarray]:
-        for time, frame in clip.timed(span.start, span.stop):
-            pending.append((time - span.offset, frame))
-            yield frame
+        try:
+            for time, frame in clip.timed(span.start, span.stop):
+                pending.append((time - span.offset, frame))
+                yield frame
+        except BrokenClip as error:  # what came before it is still upscaled
+            broken.append(error)
 
     bicubic = bicubic_upscaler(upscaler.scale) if config.compare else None
     try:
@@ -166,6 +237,11 @@ def _run(
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         raise InputError("out of memory: give a smaller --tile or --window") from error
+    if broken:
+        kept = f"; the first {out.written} frames are kept in {out.partial}" if out.written else ""
+        raise BrokenClip(f"{broken[0]}{kept}")
+    if isinstance(out, VideoWriter) and clip.ends is not None:
+        out.ends = clip.ends - span.offset
 
 
 def _span(config: UpscaleConfig, clip: FrameReader) -> _Span:
@@ -176,30 +252,30 @@ def _span(config: UpscaleConfig, clip: FrameReader) -> _Span:
 
 def _writer(config: UpscaleConfig, clip: FrameReader, span: _Span, scale: int) -> "VideoWriter | FolderWriter":
     if not is_video_name(config.output):
-        return FolderWriter(Path(config.output), names=_names(clip, span), overwrite=config.overwrite)
-    audio = _audio(config, clip, span)
+        names = clip.names(span.start, span.stop)  # frames of a folder keep their names, those of a video are numbered
+        every = () if names is None else [file.stem for file in clip.files or ()]
+        return FolderWriter(
+            Path(config.output), names=names, digits=6, replaces=every, profile=clip.profile, overwrite=config.overwrite
+        )
+    first, last = _moments(clip, span)
+    audio = (
+        AudioCopy(clip.path, start=first, stop=last, offset=span.offset) if config.audio and clip.has_audio else None
+    )
+    if audio is not None:
+        audio.check(Path(config.output).suffix.lower())
     return VideoWriter(
         Path(config.output), clip.rate or FOLDER_RATE, _out_size(config, clip, scale), config.crf, colour=clip.colour,
-        time_base=clip.time_base, aspect=clip.aspect, audio=audio, overwrite=config.overwrite,
+        time_base=clip.time_base, aspect=clip.aspect, audio=audio, tracks=clip.tracks.part(span.offset, first, last),
+        overwrite=config.overwrite,
     )  # fmt: skip
 
 
-def _audio(config: UpscaleConfig, clip: FrameReader, span: _Span) -> AudioCopy | None:
-    if not (config.audio and clip.has_audio):
-        return None
-    first = clip.origin + span.start if span.start else None
-    last = None if span.stop is None else clip.origin + span.stop
-    audio = AudioCopy(clip.path, start=first, stop=last, offset=span.offset)
-    audio.check(Path(config.output).suffix.lower())
-    return audio
-
-
-def _names(clip: FrameReader, span: _Span) -> Iterator[str]:
-    """Frames of a folder keep their names; those of a video are numbered."""
-    files = clip.files
-    if files is None or len({file.stem for file in files}) < len(files):
-        return (f"{index:06d}" for index in itertools.count())
-    return (file.stem for index, file in enumerate(files) if index * clip.time_base >= span.start)
+def _moments(clip: FrameReader, span: _Span) -> tuple[Fraction | None, Fraction | None]:
+    """Return the range on the file's clock; None is open, so that sound before the first picture is kept."""
+    return (
+        clip.origin + span.start if span.start else None,
+        None if span.stop is None else clip.origin + span.stop,
+    )
 
 
 def _out_size(config: UpscaleConfig, clip: FrameReader, scale: int) -> tuple[int, int]:
@@ -217,4 +293,5 @@ def _memory(config: UpscaleConfig, clip: FrameReader, plan: Plan, scale: int) ->
     host = PROGRAM + plan.host_bytes + encoder
     if pick_device(config.device).type == "cpu":
         return f"at most about {(plan.device_bytes + host) / GIGABYTE:.1f} GB, however long the clip"
-    return f"at most about {plan.device_bytes / GIGABYTE:.1f} GB on the GPU, {host / GIGABYTE:.1f} GB beside it, however long the clip"
+    device = f"{plan.device_bytes / GIGABYTE:.1f} GB on the GPU"
+    return f"at most about {device}, {host / GIGABYTE:.1f} GB beside it, however long the clip"

@@ -1,6 +1,8 @@
 """Scoring by a named protocol: one clip from memory or streams, or folders of clips and many methods at once."""
 
+import itertools
 import os
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -15,10 +17,11 @@ from stvsr.metrics.fidelity import size
 from stvsr.metrics.protocols import METRICS, TRUTH, Protocol, find_protocol, weights_of
 from stvsr.metrics.views import Pair, View, fill_features, lockstep
 from stvsr.runs.device import pick_device
-from stvsr.video.reader import VIDEO_SUFFIXES, open_clip
-from stvsr.video.writer import IMAGE_SUFFIXES
+from stvsr.video.folders import find_clips, natural, print_note
+from stvsr.video.reader import FrameReader, open_clip
 
 ORIGINS = (*DEGRADATIONS, "other")  # how a low-resolution input can have been made
+SCALES = (2, 4, 8)  # degrade crops to multiples of these
 COLUMNS = [
     "method", "arm", "seed", "clip", "frame", "metric", "value",
     "protocol", "version", "colour", "border", "dropped", "degradation", "weights",
@@ -38,10 +41,13 @@ def evaluate(
 
     Args:
         methods: name -> a clip (frame folder or video), or a folder of clips. `arm@seed` names one seed of a trained
-        arm. targets: a clip, or a folder of clips with the same names; a lone clip needs no equal name. protocol: a
-        name in `PROTOCOLS`. degradation: how the low-resolution input was made, "bi", "bd" or "other": recorded in
-        every row. device: where measuring networks run: cpu, cuda or auto. progress: show a bar over frames, where
-        there is a terminal.
+            arm.
+        targets: a clip, or a folder of clips with the same names; a lone clip needs no equal name. Frames are cropped
+            as `stvsr degrade` crops them where the results are smaller for that reason.
+        protocol: a name in `PROTOCOLS`.
+        degradation: how the low-resolution input was made, "bi", "bd" or "other": recorded in every row.
+        device: where measuring networks run: cpu, cuda or auto.
+        progress: show a bar over frames, where there is a terminal.
 
     Returns:
         One row per value, columns `COLUMNS`: `frame` is the 0-based index in the clip, `seed` is NA for a method
@@ -57,13 +63,19 @@ def evaluate(
     device = str(pick_device(device))
     tables = []
     for clip, target, results in _matched(methods, targets):
+        truth, opened = open_clip(target), _opened(results)
+        _compare_names(clip, truth, opened)
         with tqdm(
-            desc=f"{protocol} {clip}", unit="frame", total=open_clip(target).length, disable=None if progress else True
+            desc=f"{protocol} {clip}", unit="frame", total=truth.length, disable=None if progress else True
         ) as bar:
             try:
-                scores = score_methods(_opened(results), _counted(open_clip(target), bar), definition, device=device)
+                frames = _counted(_cropped(clip, truth, opened), bar)
+                scores = score_methods(opened, frames, definition, device=device)
             except InputError as error:
                 raise InputError(f"clip {clip}: {error}") from error
+        for reader in (truth, *opened.values()):
+            for note in reader.notes:
+                print_note(f"{reader.path}: {note}")
         tables.append(scores.assign(clip=clip))
     return _labelled(pd.concat(tables, ignore_index=True), definition, degradation)
 
@@ -175,23 +187,10 @@ def _scores(
 
 def _clips(path: str | os.PathLike, owner: str) -> tuple[dict[str, Path], bool]:
     """Return clip's name -> path, and whether `path` is itself one clip."""
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{owner} {path} does not exist")
-    if path.is_file():
-        return {path.stem: path}, True
-    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    if any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in entries):
-        return {path.name: path}, True
-    clips = [entry for entry in entries if entry.is_dir() or entry.suffix.lower() in VIDEO_SUFFIXES]
-    if not clips:
-        raise InputError(
-            f"{owner} {path} has neither frames nor clips: give a frame folder, a video or a folder of those"
-        )
-    names = {clip.stem if clip.is_file() else clip.name: clip for clip in clips}
-    if len(names) < len(clips):
-        raise InputError(f"{owner} {path} has a video and a folder, or two videos, of one name: keep one of each")
-    return names, False
+    found = find_clips(Path(path), owner)
+    for note in found.notes:
+        print_note(note)
+    return found.paths, found.lone
 
 
 def _matched(
@@ -204,22 +203,51 @@ def _matched(
     results = {}
     for method, path in methods.items():
         found, one = _clips(path, f"results {method}")
-        if lone and one:
+        if (lone or one) and len(found) == len(truths) == 1:
             found = dict(zip(truths, found.values(), strict=True))
         if found.keys() != truths.keys():
             absent, extra = (
                 ", ".join(sorted(names)) or "none" for names in (truths.keys() - found, found.keys() - truths)
             )
             raise InputError(
-                f"results {method} and targets hold different clips (missing: {absent}; without target: {extra}): make both agree"
+                f"results {method} and targets hold different clips (missing: {absent}; without target: {extra}): "
+                "make both agree"
             )
         results[method] = found
     for clip, target in truths.items():
         yield clip, target, {method: found[clip] for method, found in results.items()}
 
 
-def _opened(results: Mapping[str, Path]) -> dict[str, Iterable[np.ndarray]]:
+def _opened(results: Mapping[str, Path]) -> dict[str, FrameReader]:
     return {method: open_clip(path) for method, path in results.items()}
+
+
+def _compare_names(clip: str, truth: FrameReader, results: Mapping[str, FrameReader]) -> None:
+    """Warn when frames that are paired by their order have names that pair them otherwise."""
+    for method, result in results.items():
+        names, others = truth.names(), result.names()
+        if names is None or others is None:
+            continue
+        keys, other_keys = ([natural(Path(name)) for name in given] for given in (names, others))
+        differing = next((pair for pair in zip(keys, other_keys, strict=False) if pair[0] != pair[1]), None)
+        if differing and any(key in other_keys for key in keys):
+            index = next(index for index in itertools.count() if keys[index] != other_keys[index])
+            print(
+                f"stvsr: warning: clip {clip}: frames are paired in order, but their names are shifted: target "
+                f"{names[index]} is paired with {others[index]} of {method}. Rename or drop frames so that both agree.",
+                file=sys.stderr,
+            )
+
+
+def _cropped(clip: str, truth: FrameReader, results: Mapping[str, FrameReader]) -> Iterable[np.ndarray]:
+    """Return the truth's frames, cropped as `stvsr degrade` crops when that is why every result is smaller."""
+    sizes, (height, width) = {result.size for result in results.values()}, truth.size
+    cuts = {(height // scale * scale, width // scale * scale) for scale in SCALES} - {truth.size}
+    if len(sizes) != 1 or not sizes <= cuts:
+        return truth
+    tall, wide = sizes.pop()
+    print_note(f"clip {clip}: the targets are cropped from {width}x{height} to {wide}x{tall}, as degrade crops them")
+    return (frame[:tall, :wide] for frame in truth)
 
 
 def _counted(frames: Iterable[np.ndarray], bar: tqdm) -> Iterator[np.ndarray]:

@@ -4,12 +4,15 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from stvsr.errors import InputError
 from stvsr.metrics.protocols import METRICS, TRUTH, find_protocol, weights_of
 from stvsr.metrics.scoring import evaluate
 from stvsr.runs.files import write_json, write_text
+
+PSNR_CAP = 100.0  # dB; stands in for the infinite PSNR of equal frames in averages with other frames
 
 
 def run(
@@ -67,9 +70,10 @@ def named(results: Sequence[str]) -> dict[str, Path]:
 def averages(rows: pd.DataFrame) -> pd.DataFrame:
     """Return per method and metric: `clip_average` (of the clips' means), `frame_average`, `clips`, `frames`.
 
-    Values that could not be measured (NaN) are left out of both.
+    Values that could not be measured (NaN) are left out of both. PSNR counts as at most `PSNR_CAP` where not every
+    frame of a method equals the truth.
     """
-    measured = rows.dropna(subset="value")
+    measured = _capped(rows).dropna(subset="value")
     by_clip = measured.groupby(["method", "metric", "clip"], sort=False)["value"].agg(["mean", "size"])
     grouped = measured.groupby(["method", "metric"], sort=False)["value"]
     clips = by_clip.groupby(["method", "metric"], sort=False)["mean"]
@@ -102,13 +106,22 @@ def text(rows: pd.DataFrame) -> str:
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines += ["", *("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells)]
     better = (f"{METRICS[name].label} {METRICS[name].better}" for name in protocol.metrics)
-    return "\n".join([*lines, "", f"Better: {', '.join(better)}."])
+    equal = int((np.isinf(rows["value"]) & np.isfinite(_capped(rows)["value"])).sum())
+    capped = [f"PSNR of {equal} frames equal to the truth counts as {PSNR_CAP:g} dB."] if equal else []
+    return "\n".join([*lines, "", f"Better: {', '.join(better)}.", *capped])
+
+
+def _capped(rows: pd.DataFrame) -> pd.DataFrame:
+    """Cap PSNR, except of a method whose every frame equals the truth: that mean is infinite by definition."""
+    psnr = rows["metric"] == "psnr"
+    equal = np.isinf(rows["value"].where(psnr, np.inf)).groupby(rows["method"]).transform("all")
+    return rows.assign(value=rows["value"].where(~psnr | equal, rows["value"].clip(upper=PSNR_CAP)))
 
 
 def record(rows: pd.DataFrame) -> dict:
-    """Return what the JSON file holds: the protocol, the weights' full hashes, and every method's averages and clip means.
+    """Return what the JSON file holds: protocol, hashes of the weights, and every method's averages and clip means.
 
-    A value that could not be measured is null, an infinite one (PSNR of equal frames) the string "inf".
+    A value that could not be measured is null, an infinite one (PSNR of equal clips) the string "inf".
     """
     protocol = find_protocol(rows["protocol"].iloc[0])
     weights: dict[str, str] = {}
@@ -117,7 +130,7 @@ def record(rows: pd.DataFrame) -> dict:
     return {
         "protocol": {
             "name": protocol.name, "version": protocol.version, "colour": protocol.colour, "border": protocol.border,
-            "dropped": protocol.dropped, "source": protocol.source,
+            "dropped": protocol.dropped, "source": protocol.source, "psnr_cap": PSNR_CAP,
         },
         "degradation": rows["degradation"].iloc[0],
         "weights": weights,
@@ -129,13 +142,14 @@ def record(rows: pd.DataFrame) -> dict:
 def _described(name: str, colour: str) -> dict:
     metric = METRICS[name]
     return {
-        "label": metric.label, "unit": metric.unit, "better": metric.better, "colour": metric.colour or colour, "flow": metric.flow,
+        "label": metric.label, "unit": metric.unit, "better": metric.better, "colour": metric.colour or colour,
+        "flow": metric.flow,
     }  # fmt: skip
 
 
 def _method(rows: pd.DataFrame) -> dict:
     table = averages(rows).set_index("metric")
-    means = rows.groupby(["clip", "metric"], sort=False)["value"].mean()
+    means = _capped(rows).groupby(["clip", "metric"], sort=False)["value"].mean()
     return {
         **{column: _values(table[column]) for column in ("clip_average", "frame_average")},
         "frames": {metric: int(count) for metric, count in table["frames"].items()},

@@ -1,6 +1,8 @@
 """Generators by name, and their checkpoints: safetensors files that contain their configuration."""
 
 import dataclasses
+import re
+import sys
 from pathlib import Path
 
 import torch
@@ -11,12 +13,17 @@ from stvsr.errors import InputError, unknown
 from stvsr.models.basicvsr import PUBLISHED, BasicVSR, BasicVSRConfig, load_basicvsr
 from stvsr.models.quantised import ZERO, pack, unpack
 from stvsr.models.rbpn import RBPN, RBPNConfig
-from stvsr.models.state_dicts import load_state, read_state
+from stvsr.models.state_dicts import load_state, read_state, refuse_text, without_prefix
 from stvsr.models.widening import widen as widened
 from stvsr.runs.files import load_tensors, save_tensors
 from stvsr.runs.hashes import digest
 
 Generator = RBPN | BasicVSR
+MMAGIC_NAMES = {  # regular expression of MMagic's name -> the name here, as in BasicSR
+    r"^backward_resblocks\.": "backward_trunk.",
+    r"^forward_resblocks\.": "forward_trunk.",
+    r"^upsample([12])\.upsample_conv\.": r"upconv\1.",
+}
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
 KINDS = {"rbpn": (RBPN, RBPNConfig), "basicvsr": (BasicVSR, BasicVSRConfig)}
 PRESETS: dict[str, RBPNConfig | BasicVSRConfig] = {
@@ -83,8 +90,9 @@ def save_generator(
 def load_generator(name_or_path: str | Path) -> tuple[Generator, dict]:
     """Return a generator in eval mode and its description.
 
-    Accepts a name of `shipped_weights()`, `basicvsr-bi`, `basicvsr-bd`, a checkpoint that `save_generator` wrote, or a
-    published RBPN checkpoint (.pth, with or without `module.`), whose size is read off its tensors.
+    Accepts a name of `shipped_weights()`, `basicvsr-bi`, `basicvsr-bd`, a checkpoint that `save_generator` wrote, or
+    the tensors of an RBPN or a BasicVSR (BasicSR's and MMagic's names) as .pth or .safetensors, whose size is read from
+    their shapes.
 
     Raises:
         InputError: unknown name, missing file, or tensors that do not fit; never a silent start from random weights.
@@ -96,8 +104,9 @@ def load_generator(name_or_path: str | Path) -> tuple[Generator, dict]:
     if not path:
         known = ", ".join([*shipped_weights(), *PUBLISHED])
         raise InputError(f"generator {name} is neither a file nor a known name: choose from {known}")
+    refuse_text(path)
     state, meta = load_tensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
-    state = {key.removeprefix("module."): tensor for key, tensor in state.items()}
+    state = with_own_names(without_prefix(state))
     generator = _empty_generator(state, meta, path)
     if meta.get("base"):
         state = unpack(state, _base_state(meta["base"], generator), path)
@@ -128,14 +137,57 @@ def _base_state(base: str, generator: nn.Module) -> dict[str, Tensor]:
     return load_generator(base)[0].state_dict()
 
 
+def with_own_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a BasicVSR's state dict under BasicSR's names, which are used here; any other is returned as it is."""
+    if not any(name.startswith("backward_resblocks.") for name in state):
+        return state
+    renamed = {}
+    for name, tensor in state.items():
+        for theirs, ours in MMAGIC_NAMES.items():
+            name = re.sub(theirs, ours, name)
+        # MMagic numbers the convolutions of a SPyNet level, BasicSR the layers between which the ReLUs are
+        name = re.sub(
+            r"(spynet\.basic_module\.\d\.basic_module)\.(\d)\.conv", lambda m: f"{m[1]}.{2 * int(m[2])}", name
+        )
+        renamed[name] = tensor
+    renamed.pop("step_counter", None)
+    return renamed
+
+
 def _empty_generator(state: dict[str, Tensor], meta: dict, path: Path) -> Generator:
     if "model" not in meta:
-        return RBPN(infer_config(state, path))
+        if any(name.startswith("backward_trunk.") for name in state):
+            return BasicVSR(_basicvsr_config(state, path))
+        return RBPN(_with_residual(infer_config(state, path), path))
     try:
         network, config = KINDS[meta["model"]]
         return network(config(**meta["config"]))
     except (TypeError, KeyError, InputError) as error:
         raise InputError(f"checkpoint {path} describes no generator known here: {error}") from None
+
+
+def _basicvsr_config(state: dict[str, Tensor], path: Path) -> BasicVSRConfig:
+    try:
+        blocks = {name.split(".")[3] for name in state if name.startswith("backward_trunk.main.2.")}
+        return BasicVSRConfig(features=state["fusion.weight"].shape[0], blocks=len(blocks))
+    except (KeyError, IndexError, InputError) as error:
+        raise InputError(f"checkpoint {path} is of no generator known here: {error} is missing") from None
+
+
+def _with_residual(config: RBPNConfig, path: Path) -> RBPNConfig:
+    """Decide whether an RBPN without a description adds bicubic to its output, which its tensors do not show.
+
+    The sizes of presets that do are of this project only; the published size does not.
+    """
+    residual = dataclasses.replace(config, residual=True)
+    if residual in PRESETS.values():
+        return residual
+    if config != RBPNConfig(scale=config.scale, num_frames=config.num_frames):
+        print(
+            f"note: checkpoint {path} has no description: it is read as an RBPN that adds no bicubic to its output",
+            file=sys.stderr,
+        )
+    return config
 
 
 def infer_config(state: dict[str, Tensor], source: object) -> RBPNConfig:

@@ -71,9 +71,14 @@ def load_study(study: str, out: Path | None = None) -> Study:
         known = ", ".join(sorted(file.stem for file in (NOTEBOOKS / "studies").glob("*.toml")))
         raise InputError(f"study {study} does not exist: choose from {known}, or give a .toml file")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise InputError(f"study {path} is not UTF-8 text: save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"study {path} is no TOML: {error}") from None
+    entries = content.get("steps", [])
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"study {path.name}: steps must be tables in double brackets: write [[steps]] above each")
     _known(content, ("title", "question", "steps"), f"study {path.name}")
     folder = Path(out or Path("reports") / path.stem).resolve()
     if set("{}") & set(str(folder)):

@@ -7,13 +7,13 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 UNSPECIFIED = 2  # of ITU-T H.273, the tables that number matrices, primaries and transfer curves
-MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601, 7: Colorspace.SMPTE240M,
-            9: Colorspace.BT2020, 10: Colorspace.BT2020}  # fmt: skip
+MATRICES = {1: Colorspace.ITU709, 4: Colorspace.FCC, 5: Colorspace.ITU601, 6: Colorspace.ITU601,
+            7: Colorspace.SMPTE240M, 9: Colorspace.BT2020, 10: Colorspace.BT2020}  # fmt: skip
 
 
 TAGS = {Colorspace.ITU709: 1, Colorspace.FCC: 4, Colorspace.ITU601: 6, Colorspace.SMPTE240M: 7, Colorspace.BT2020: 9}
-NAMES = {Colorspace.ITU709: "bt709", Colorspace.FCC: "fcc", Colorspace.ITU601: "bt601", Colorspace.SMPTE240M: "smpte240m",
-         Colorspace.BT2020: "bt2020"}  # fmt: skip
+NAMES = {Colorspace.ITU709: "bt709", Colorspace.FCC: "fcc", Colorspace.ITU601: "bt601",
+         Colorspace.SMPTE240M: "smpte240m", Colorspace.BT2020: "bt2020"}  # fmt: skip
 
 
 HDR_TRANSFERS = {16: "PQ", 18: "HLG"}
@@ -31,6 +31,7 @@ class Colour:
 
     @property
     def range(self) -> ColorRange:
+        """Full (JPEG) or limited (MPEG) range."""
         return ColorRange.JPEG if self.full_range else ColorRange.MPEG
 
     @property
@@ -40,11 +41,12 @@ class Colour:
 
     @property
     def name(self) -> str:
+        """Matrix and range, for messages."""
         return f"{NAMES[self.matrix]} {'full' if self.full_range else 'limited'}"
 
 
 def colour_of(frame: av.VideoFrame) -> Colour:
-    """Return the frame's declared colour; what it leaves open is guessed as players do, by its size."""
+    """Return the frame's declared colour; what it does not declare is guessed from its size, as players do."""
     large = frame.height >= 720 or frame.width >= 1280
     guess = Colorspace.ITU709 if large or frame.format.is_rgb else Colorspace.ITU601
     return Colour(
@@ -56,10 +58,11 @@ def colour_of(frame: av.VideoFrame) -> Colour:
 
 
 def to_rgb(frame: av.VideoFrame, colour: Colour, reformatter: VideoReformatter) -> np.ndarray:
-    """Convert a decoded frame to uint8 (H, W, 3) RGB."""
+    """Convert a decoded frame to uint8 (H, W, 3) RGB, or (H, W, 4) with straight alpha where it has transparency."""
     source = ColorRange.JPEG if frame.format.is_rgb else colour.range
+    alpha = any(component.is_alpha for component in frame.format.components)
     return reformatter.reformat(
-        frame, format="rgb24", src_colorspace=colour.matrix, dst_colorspace=colour.matrix,
+        frame, format="rgba" if alpha else "rgb24", src_colorspace=colour.matrix, dst_colorspace=colour.matrix,
         src_color_range=source, dst_color_range=ColorRange.JPEG, interpolation=EXACT,
     ).to_ndarray()  # fmt: skip
 

@@ -1,14 +1,14 @@
 """Write frames to a video file or a folder, so that a name either holds everything or does not exist.
 
-Everything is written under a hidden name beside the target and renamed when it is complete. An error removes it. Ctrl-C
-closes what is there as `<name>.partial<suffix>`, which plays.
+Everything is written under a hidden name next to the target and renamed when it is complete. An error removes it. After
+Ctrl-C, or when the input turns out to be broken, what is done is kept as `<name>.partial<suffix>`, which plays.
 """
 
 import contextlib
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -20,11 +20,16 @@ from PIL import Image
 
 from stvsr.errors import InputError
 from stvsr.video.colour import Colour, from_rgb
+from stvsr.video.folders import IMAGE_SUFFIXES, LOSSLESS_SUFFIXES
+from stvsr.video.frames import BrokenClip
+from stvsr.video.matroska import set_display_size
+from stvsr.video.packets import reason
+from stvsr.video.sound import FORMATS, AudioCopy
+from stvsr.video.tracks import Tracks, add_tracks
 
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
 LARGEST_SIDE = 16384  # pixels, of H.264's highest level in libx264 and of VP9 in libvpx
-LOSSLESS_SUFFIXES = (".png", ".webp")
-IMAGE_SUFFIXES = (*LOSSLESS_SUFFIXES, ".jpg", ".jpeg")
+LONGEST_NAME = 255  # bytes, of every common file system
 
 
 class _Output:
@@ -33,36 +38,51 @@ class _Output:
     def __init__(self, path: Path, *, overwrite: bool) -> None:
         self.path = Path(path)
         self.written = 0
-        if not self.path.parent.is_dir():
-            raise InputError(f"folder {self.path.parent} does not exist: create it first")
+        self.notes: list[str] = []  # what the output could not keep
+        self._overwrite = overwrite
         if not overwrite and self.path.exists() and not _empty_folder(self.path):
             raise InputError(f"{self.path} exists: give another name or --overwrite")
-        _check_replaceable(self.path)
-        self._temporary = self.path.with_name(f".{self.path.stem}.{os.getpid()}{self.path.suffix}")
+        if self.path.is_dir():
+            self._check_replaceable(self.path)
+        self._temporary = self.path.with_name(f".{os.getpid()}-{id(self):x}{self.path.suffix}")
+        self._made = _make_parents(self.path)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _traceback: object) -> None:
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt | BrokenClip)
         keep = kind is None or (interrupted and self.written > 0)
         try:
             if keep:
                 self._close()
                 self.path = self.partial if interrupted else self.path
                 if self.path.is_dir():
+                    self._check_replaceable(self.path)  # others may have put something there meanwhile
                     _remove(self.path)
                 self._temporary.replace(self.path)
-        except OSError as failure:
-            raise InputError(f"cannot write {self.path}: {failure.strerror or failure}") from None
+                self._made = []
+        except (OSError, InputError) as failure:
+            raise InputError(f"cannot write {self.path}: {reason(failure)}") from None
         finally:
             self._abandon()
             _remove(self._temporary)
+            for folder in self._made:
+                with contextlib.suppress(OSError):  # it is not empty
+                    folder.rmdir()
 
     @property
     def partial(self) -> Path:
-        """Where Ctrl-C leaves what is done."""
-        return self.path.with_name(f"{self.path.stem}.partial{self.path.suffix}")
+        """Where Ctrl-C and a broken input leave what is done."""
+        ending = f".partial{self.path.suffix}"
+        stem = self.path.stem.encode(errors="surrogateescape")[: LONGEST_NAME - len(ending.encode())]
+        return self.path.with_name(stem.decode(errors="ignore") + ending)
+
+    def _check_replaceable(self, folder: Path) -> None:
+        """Refuse to replace a folder that holds anything but frames (it could be a home directory)."""
+        for entry in folder.iterdir():
+            if entry.is_dir() or entry.suffix.lower() not in IMAGE_SUFFIXES:
+                raise InputError(f"folder {folder} holds {entry.name}, which is not a frame: give a new folder's name")
 
     def _close(self) -> None:
         raise NotImplementedError
@@ -75,22 +95,28 @@ class FolderWriter(_Output):
     """Write frames as images into a folder: `with FolderWriter(path) as out: out.write(frame)`.
 
     Args:
-        names: file stems; by default 000, 001, ...
+        names: file names without suffix, in order; by default 000, 001, ... (more digits: `digits`).
         suffix: `.png` or `.webp`, both lossless.
+        replaces: names without suffix of pictures that may be replaced besides `names` and a numbered series.
+        profile: ICC profile that is written into every image.
+        overwrite: replace an existing folder, unless it holds anything that is not from an earlier run.
 
     Raises:
-        InputError: the target exists and is not empty, its parent does not exist, the suffix is another, or the disk is
-        full.
+        InputError: the target exists and is not empty, holds pictures that this run does not write, the suffix is
+            another, or the disk is full.
     """
 
     def __init__(
-        self, path: Path, *, names: Iterable[str] | None = None, suffix: str = ".png", overwrite: bool = False
-    ) -> None:
-        super().__init__(path, overwrite=overwrite)
+        self, path: Path, *, names: Sequence[str] | None = None, suffix: str = ".png", digits: int = 3,
+        replaces: Collection[str] = (), profile: bytes | None = None, overwrite: bool = False,
+    ) -> None:  # fmt: skip
         if suffix not in LOSSLESS_SUFFIXES:
             raise InputError(f"frames cannot be written as {suffix!r}: choose from {', '.join(LOSSLESS_SUFFIXES)}")
-        self._names = iter(names) if names is not None else (f"{index:03d}" for index in itertools.count())
+        self._replaces = {*replaces, *(names or ())}
+        super().__init__(path, overwrite=overwrite)
+        self._names = iter(names) if names is not None else (f"{index:0{digits}d}" for index in itertools.count())
         self._suffix = suffix
+        self._profile = profile
         with _one_line(self.path):
             _remove(self._temporary)
             self._temporary.mkdir()
@@ -98,18 +124,34 @@ class FolderWriter(_Output):
     def write(self, frame: np.ndarray, time: Fraction | None = None) -> None:
         """Add one uint8 (H, W, 3) RGB frame; a folder has no clock, `time` is ignored."""
         encoded = io.BytesIO()  # so that an interruption never leaves half an image
-        options = {"compress_level": 3} if self._suffix == ".png" else {"lossless": True, "quality": 50}
-        Image.fromarray(frame).save(encoded, self._suffix[1:], **options)
+        options: dict = {"compress_level": 3} if self._suffix == ".png" else {"lossless": True, "quality": 50}
+        Image.fromarray(frame).save(encoded, self._suffix[1:], icc_profile=self._profile, **options)
         with _one_line(self.path):
             (self._temporary / f"{next(self._names)}{self._suffix}").write_bytes(encoded.getbuffer())
         self.written += 1
+
+    def _check_replaceable(self, folder: Path) -> None:
+        """Refuse pictures that neither this run nor an earlier one can have written."""
+        super()._check_replaceable(folder)
+        files = sorted(folder.iterdir())
+        digits = len(files[0].stem) if files else 0
+        if [file.stem for file in files] == [f"{index:0{digits}d}" for index in range(len(files))]:
+            return  # a numbered series
+        other = next((file for file in files if file.stem not in self._replaces), None)
+        if other is not None:
+            raise InputError(
+                f"folder {folder} holds {other.name}, which this run does not write: give a new folder's name"
+            )
 
     def _close(self) -> None:
         pass
 
 
 class VideoWriter(_Output):
-    """Write an H.264 (mp4, mov, mkv) or VP9 (webm) video: `with VideoWriter(path, rate, size) as out: out.write(frame)`.
+    """Write an H.264 (mp4, mov, mkv) or VP9 (webm) video.
+
+        with VideoWriter(path, rate, size) as out:
+            out.write(frame)
 
     Even sizes become yuv420p, which everything plays; odd ones yuv444p, because halved chroma needs even sides.
 
@@ -122,6 +164,11 @@ class VideoWriter(_Output):
         aspect: width of a pixel over its height.
         audio: packets to carry over, an `AudioCopy`.
         options: more of the encoder's own options, such as `{"threads": "1"}`.
+        tracks: titles, chapters (on the output's clock) and HDR metadata to carry over.
+
+    Attributes:
+        ends: when the last picture leaves the screen, output clock, seconds; set before the end of the `with` block.
+        notes: what the container could not keep.
 
     Raises:
         InputError: container or size cannot be had, the encoder is missing, the target exists, or the disk is full.
@@ -129,22 +176,25 @@ class VideoWriter(_Output):
 
     def __init__(
         self, path: Path, rate: Fraction | float, size: tuple[int, int], crf: int = 18, *, colour: Colour | None = None,
-        time_base: Fraction | None = None, aspect: Fraction | None = None, audio: "AudioCopy | None" = None,
-        options: Mapping[str, str] | None = None, overwrite: bool = False,
+        time_base: Fraction | None = None, aspect: Fraction | None = None, audio: AudioCopy | None = None,
+        tracks: Tracks | None = None, options: Mapping[str, str] | None = None, overwrite: bool = False,
     ) -> None:  # fmt: skip
+        _check_video(Path(path), size, crf)
         super().__init__(path, overwrite=overwrite)
-        _check_video(self.path, size, crf)
         self._size = size
         self._colour = colour or Colour()
         self._rate = Fraction(rate).limit_denominator(1_000_000)
         self._time_base = time_base or 1 / self._rate
+        self._aspect = aspect or Fraction(1)
         self._last: int | None = None
         self._reformatter = VideoReformatter()
         self._audio, self._options = audio, dict(options or {})
+        self._damaged_sound = 0
+        self.ends: Fraction | None = None
         with _one_line(self.path):
             self._container = _open_container(self._temporary)
             try:
-                self._stream = self._add_video(crf, aspect)
+                self._stream = self._add_video(crf, tracks or Tracks())
                 if audio is not None:
                     audio.attach(self._container)
             except BaseException:
@@ -161,17 +211,20 @@ class VideoWriter(_Output):
         time = Fraction(self.written) / self._rate if time is None else time
         tick = round(time / self._time_base)
         self._last = tick if self._last is None else max(tick, self._last + 1)  # players need time to move forward
-        picture = from_rgb(frame, self._stream.pix_fmt, self._colour, self._reformatter)
+        picture = from_rgb(frame, self._stream.pix_fmt or "yuv420p", self._colour, self._reformatter)
         picture.pts, picture.time_base = self._last, self._time_base
         with _one_line(self.path):
-            if self._audio is not None:
-                self._container.mux(list(self._audio.until(time)))
+            self._copy_sound(time)
             self._container.mux(self._stream.encode(picture))
         self.written += 1
 
-    def _add_video(self, crf: int, aspect: Fraction | None) -> av.VideoStream:
+    def _add_video(self, crf: int, tracks: Tracks) -> av.VideoStream:
         codec = CODECS[self.path.suffix.lower()]
-        options = {"crf": str(crf)} | ({"b": "0", "row-mt": "1", "cpu-used": "4"} if codec == "libvpx-vp9" else {})
+        options = {"crf": str(crf)}
+        if codec == "libvpx-vp9":
+            options |= {"b": "0", "row-mt": "1", "cpu-used": "4"}
+        elif tracks.hdr:
+            options["x264-params"] = tracks.hdr
         stream = self._container.add_stream(codec, rate=self._rate, options=options | self._options)
         stream.height, stream.width = self._size
         stream.pix_fmt = "yuv444p" if any(side % 2 for side in self._size) else "yuv420p"
@@ -179,104 +232,40 @@ class VideoWriter(_Output):
         context = stream.codec_context
         context.colorspace, context.color_range = self._colour.tag, int(self._colour.range)
         context.color_primaries, context.color_trc = self._colour.primaries, self._colour.transfer
-        if aspect:
-            context.sample_aspect_ratio = aspect
+        context.sample_aspect_ratio = self._aspect
+        add_tracks(self._container, stream, tracks)
         return stream
 
+    def _copy_sound(self, time: Fraction | None) -> None:
+        """Write the sound up to a moment, all that is left for None; a packet that the container refuses is counted."""
+        for packet in self._audio.until(time) if self._audio else ():
+            try:
+                self._container.mux(packet)
+            except av.InvalidDataError:
+                self._damaged_sound += 1
+
     def _close(self) -> None:
-        self._container.mux(self._stream.encode())
-        if self._audio is not None:
-            self._container.mux(list(self._audio.until(None)))
-        self._container.close()
+        with _one_line(self.path):
+            left = self._stream.encode()
+            if left and self.ends is not None:  # the encoder is never done before this
+                latest = max(left, key=lambda packet: packet.pts or 0)
+                shown = round(self.ends / latest.time_base) - (latest.pts or 0)
+                latest.duration = max(shown, latest.duration or 0, 1)
+            self._container.mux(left)
+            self._copy_sound(None)
+            self._container.close()
+        if self._damaged_sound:
+            self.notes.append(f"damaged sound: {self._damaged_sound} packets are left out")
+        if self.path.suffix.lower() == ".webm" and self._aspect != 1:  # VP9 itself has no field for it
+            height, width = self._size
+            if not set_display_size(self._temporary, *_display_size(width, height, self._aspect)):
+                self.notes.append("the pixels' aspect could not be written into WebM: write .mkv")
 
     def _abandon(self) -> None:
-        with contextlib.suppress(OSError):  # the error that brought us here is already on its way
+        with contextlib.suppress(OSError, av.FFmpegError):  # the error that brought us here is already on its way
             self._container.close()
         if self._audio is not None:
             self._audio.close()
-
-
-class AudioCopy:
-    """Carry the audio packets of a file over, unchanged: no second lossy encoding.
-
-    Args:
-        source: video file whose audio streams are copied; every one of them.
-        start, stop: seconds on the file's own clock; packets that begin outside are left out. None is open.
-        offset: seconds subtracted from every time.
-    """
-
-    def __init__(
-        self,
-        source: Path,
-        *,
-        start: Fraction | None = None,
-        stop: Fraction | None = None,
-        offset: Fraction = Fraction(0),
-    ) -> None:
-        self._container = av.open(str(source))
-        self._start, self._stop, self._offset = start, stop, offset
-        self._outputs: dict[int, av.AudioStream] = {}
-        self._packets = self._read()
-        self._waiting: av.Packet | None = None
-
-    @property
-    def names(self) -> list[str]:
-        """Codec names, empty for a silent file."""
-        return [stream.codec_context.name for stream in self._container.streams.audio]
-
-    def check(self, suffix: str) -> None:
-        """Write the header of an empty file in memory, to learn before hours of work whether the container takes the codecs.
-
-        Raises:
-            InputError: it does not.
-        """
-        sink = av.open(io.BytesIO(), "w", format=FORMATS[suffix])
-        try:
-            self._add_streams(sink)
-            sink.start_encoding()
-            sink.close()
-        except (av.FFmpegError, ValueError) as error:
-            names = ", ".join(self.names)
-            raise InputError(
-                f"audio ({names}) cannot be copied into {suffix}: write .mkv, or give --no-audio"
-            ) from error
-
-    def attach(self, container: av.container.OutputContainer) -> None:
-        """Announce the streams to the container, before its first packet."""
-        self._outputs = self._add_streams(container)
-
-    def until(self, time: Fraction | None) -> Iterator[av.Packet]:
-        """Yield the packets that begin at or before `time`, output clock; all that are left for None."""
-        while self._outputs:
-            packet, self._waiting = self._waiting or next(self._packets, None), None
-            if packet is None:
-                return
-            if time is not None and packet.pts * packet.time_base > time:
-                self._waiting = packet
-                return
-            packet.stream = self._outputs[packet.stream_index]
-            yield packet
-
-    def close(self) -> None:
-        """Close the source."""
-        self._container.close()
-
-    def _add_streams(self, container: av.container.OutputContainer) -> dict[int, av.AudioStream]:
-        return {stream.index: container.add_stream_from_template(stream) for stream in self._container.streams.audio}
-
-    def _read(self) -> Iterator[av.Packet]:
-        """Yield the packets in range, their times shifted to the output clock."""
-        streams = self._container.streams.audio
-        if streams and self._start is not None:
-            self._container.seek(int(self._start * av.time_base))
-        for packet in self._container.demux(streams) if streams else ():
-            if packet.pts is None:
-                continue  # the empty packet that ends a stream
-            time = packet.pts * packet.time_base
-            if (self._start is None or time >= self._start) and (self._stop is None or time < self._stop):
-                shift = round(self._offset / packet.time_base)
-                packet.pts, packet.dts = packet.pts - shift, None if packet.dts is None else packet.dts - shift
-                yield packet
 
 
 def write_frames(
@@ -285,16 +274,25 @@ def write_frames(
     *,
     names: Iterable[str] | None = None,
     suffix: str = ".png",
+    profile: bytes | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Write uint8 (H, W, 3) frames into a new folder, one image each, and return how many; `overwrite` replaces old frames.
+    """Write uint8 (H, W, 3) frames into a new folder, one image each, and return how many.
+
+    `overwrite` replaces an earlier run's frames.
 
     Raises:
         InputError: as `FolderWriter`; nothing is left behind then.
     """
-    with FolderWriter(folder, names=names, suffix=suffix, overwrite=overwrite) as out:
-        for frame in frames:
-            out.write(frame)
+    listed = None if names is None else list(names)
+    out = FolderWriter(Path(folder), names=listed, suffix=suffix, profile=profile, overwrite=overwrite)
+    try:
+        with out:
+            for frame in frames:
+                out.write(frame)
+    except BrokenClip as error:
+        kept = f"; the {out.written} frames before are kept in {out.path}" if out.written else ""
+        raise BrokenClip(f"{error}{kept}") from None
     return out.written
 
 
@@ -322,32 +320,30 @@ def write_video(
 
 
 def is_video_name(path: Path | str) -> bool:
-    """Tell a video's name from a frame folder's, which has no suffix or ends in a slash.
+    """Return whether a name is a video's; a frame folder's has no suffix or ends in a slash.
 
     Raises:
-        InputError: the suffix is that of no container written here.
+        InputError: the suffix belongs to no container that is written here.
     """
     suffix = Path(path).suffix.lower()
     if str(path).endswith(("/", os.sep)) or not suffix or Path(path).is_dir():
         return False
     if suffix not in CODECS:
         raise InputError(
-            f"{path}: {suffix} is no output format: choose {', '.join(CODECS)}, or a folder's name with a slash at its end"
+            f"{path}: {suffix} is not an output format: choose {', '.join(CODECS)}, or a folder's name with a slash at "
+            "its end"
         )
     return True
 
 
-FORMATS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-
-
 def _open_container(path: Path) -> av.container.OutputContainer:
     fragment = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}  # plays while it downloads
-    return av.open(str(path), "w", format=FORMATS[path.suffix.lower()], options=fragment)
+    return av.open(str(path.absolute()), "w", format=FORMATS[path.suffix.lower()], options=fragment)
 
 
 def _check_video(path: Path, size: tuple[int, int], crf: int) -> None:
     if not is_video_name(path):
-        raise InputError(f"{path} names no video: end it in {', '.join(CODECS)}")
+        raise InputError(f"{path} is not the name of a video: end it in {', '.join(CODECS)}")
     codec = CODECS[path.suffix.lower()]
     if codec not in av.codecs_available:
         raise InputError(
@@ -365,14 +361,20 @@ def _empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
 
 
-def _check_replaceable(path: Path) -> None:
-    """Refuse to replace a folder that holds anything but frames: it may be somebody's home."""
-    if path.is_dir():
-        other = next(
-            (entry for entry in path.iterdir() if entry.is_dir() or entry.suffix.lower() not in IMAGE_SUFFIXES), None
-        )
-        if other is not None:
-            raise InputError(f"folder {path} holds {other.name}, which is no frame: give a new folder's name")
+def _make_parents(path: Path) -> list[Path]:
+    """Create the folders above a target, and return the new ones, innermost first."""
+    missing = [folder for folder in path.parents if not folder.exists()]
+    with _one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _display_size(width: int, height: int, aspect: Fraction) -> tuple[int, int]:
+    """Return a display size with exactly the shape of width x height pixels of this aspect, near their number."""
+    shape = Fraction(width, height) * aspect
+    times = max(1, round(height / shape.denominator))
+    exact = shape.numerator * times, shape.denominator * times
+    return exact if exact[1] < 2 * height and max(exact) < 1 << 16 else (round(width * aspect), height)
 
 
 def _remove(path: Path) -> None:
@@ -392,4 +394,4 @@ def _one_line(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, av.FFmpegError) as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {path}: {reason(error)}") from error

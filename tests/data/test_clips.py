@@ -74,6 +74,18 @@ def test_an_incomplete_vimeo_tree_is_named(tmp_path):
         load_clips(str(root), "official-train")[0].frames()
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_lists_of_editors_on_windows_are_read(tmp_path, encoding):
+    root = vimeo(tmp_path / "vimeo")
+    for name in ("sep_trainlist.txt", "sep_testlist.txt"):
+        text = (root / name).read_text().replace("\n", "\r\n")
+        (root / name).write_bytes(text.encode(encoding))
+    assert [clip.name for clip in load_clips(str(root))] == ["00001/0001", "00001/0002", "00002/0007"]
+    (root / "sep_trainlist.txt").write_bytes(b"\xe9\xff\n")
+    with pytest.raises(InputError, match="is not UTF-8 text"):
+        load_clips(str(root))
+
+
 @pytest.mark.parametrize("line", ["../../secret", "/etc"])
 def test_a_list_that_points_out_of_the_tree_is_refused(tmp_path, line):
     root = vimeo(tmp_path / "vimeo")
@@ -160,7 +172,7 @@ def test_a_photo_that_is_rotated_by_its_tag_has_the_size_it_shows(tmp_path):
 def test_missing_and_empty_sources_are_one_clear_line(tmp_path):
     with pytest.raises(InputError, match=r"does not exist: give a video, a folder"):
         load_clips(str(tmp_path / "nothing"))
-    with pytest.raises(InputError, match=r"holds no frames, videos or folders of frames"):
+    with pytest.raises(InputError, match=r"has neither frames nor clips"):
         load_clips(str(tmp_path))
     with pytest.raises(InputError, match=r"'bykes' is unknown: choose from bikes"):
         load_clips("samples:bykes")

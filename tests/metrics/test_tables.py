@@ -67,7 +67,8 @@ def test_files_score_as_frames_in_memory(clips):
 def test_command_prints_a_table_and_writes_json_and_csv(clips, capsys):
     status = main([
         "evaluate", "--results", str(clips / "soft"), f"mixed={clips / 'mixed'}", "--targets", str(clips / "truth"),
-        "--protocol", "tecogan", "--json", str(clips / "out" / "scores.json"), "--csv", str(clips / "out" / "scores.csv"),
+        "--protocol", "tecogan", "--json", str(clips / "out" / "scores.json"),
+        "--csv", str(clips / "out" / "scores.csv"),
     ])  # fmt: skip
     printed = capsys.readouterr().out
     assert status == 0
@@ -185,3 +186,69 @@ def test_names_of_results(tmp_path):
     (tmp_path / "v1.2").mkdir()
     assert named([str(tmp_path / "v1.2")]) == {"v1.2": tmp_path / "v1.2"}
     assert named(["x=/some/where", str(tmp_path / "a=b")]) == {"x": Path("/some/where"), "a=b": tmp_path / "a=b"}
+
+
+def test_shifted_names_are_warned_of(tmp_path, capsys):
+    clip = stop_motion(frames=8, size=64)
+    for name, first in (("truth", 0), ("same", 0), ("shifted", 2), ("other", 100)):
+        (tmp_path / name).mkdir()
+        for index, frame in enumerate(clip):
+            Image.fromarray(frame).save(tmp_path / name / f"{first + index:06d}.png")
+    for name in ("same", "other", "shifted"):
+        evaluate({name: tmp_path / name}, tmp_path / "truth", "literature-y", progress=False)
+        said = capsys.readouterr().err
+        assert ("names are shifted: target 000000 is paired with 000002 of shifted" in said) == (name == "shifted")
+
+
+def test_one_equal_frame_does_not_make_the_mean_infinite(tmp_path, capsys):
+    clip = stop_motion(frames=4, size=64)
+    mixed = np.concatenate([clip[:1], blurred(clip)[1:]])
+    save(tmp_path / "truth", clip)
+    save(tmp_path / "mixed", mixed)
+    arguments = [
+        "evaluate",
+        "--results",
+        str(tmp_path / "mixed"),
+        "--targets",
+        str(tmp_path / "truth"),
+        "--protocol",
+        "literature-y",
+    ]
+    assert main([*arguments, "--json", str(tmp_path / "scores.json")]) == 0
+    assert "PSNR of 1 frames equal to the truth counts as 100 dB" in capsys.readouterr().out
+    rows = evaluate({"mixed": tmp_path / "mixed"}, tmp_path / "truth", "literature-y", progress=False)
+    values = rows.loc[rows["metric"] == "psnr", "value"]
+    assert np.isinf(values.iloc[0])  # the frame's own row
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["protocol"]["psnr_cap"] == 100
+    expected = np.mean([100, *values[1:]])
+    assert scores["methods"]["mixed"]["clip_average"]["psnr"] == pytest.approx(expected)
+    assert scores["methods"]["mixed"]["clips"]["truth"]["psnr"] == pytest.approx(expected)
+
+
+def test_a_truth_that_scale_does_not_divide_goes_through_all_commands(tmp_path, capsys):
+    save(tmp_path / "truth", stop_motion(frames=3, size=80)[:, :50, :66])
+    assert main(["degrade", str(tmp_path / "truth"), str(tmp_path / "lr")]) == 0
+    assert "cropped from 66x50 to 64x48" in capsys.readouterr().err
+    assert main(["upscale", str(tmp_path / "lr"), str(tmp_path / "sr"), "--model", "bicubic"]) == 0
+    results = ["--results", str(tmp_path / "sr"), "--targets", str(tmp_path / "truth")]
+    capsys.readouterr()
+    assert main(["evaluate", *results, "--protocol", "literature-y", "--csv", str(tmp_path / "scores.csv")]) == 0
+    assert "targets are cropped from 66x50 to 64x48" in capsys.readouterr().err
+    save(tmp_path / "cropped", stop_motion(frames=3, size=80)[:, :48, :64])
+    rows = evaluate({"sr": tmp_path / "sr"}, tmp_path / "cropped", "literature-y", progress=False)
+    assert pd.read_csv(tmp_path / "scores.csv")["value"].tolist() == pytest.approx(rows["value"].tolist())
+
+
+def test_nested_and_stray_entries_are_understood_or_named(clips, capsys):
+    rows = evaluate({"soft": clips / "soft"}, clips / "truth", "literature-y", progress=False)
+    for name in ("city", "walk"):
+        (clips / "truth" / name).rename(clips / f"moved-{name}")
+        (clips / "truth" / name).mkdir()
+        (clips / f"moved-{name}").rename(clips / "truth" / name / "original")
+    Image.new("RGB", (9, 9)).save(clips / "truth" / "cover.png")
+    again = evaluate({"soft": clips / "soft"}, clips / "truth", "literature-y", progress=False)
+    assert rows["value"].tolist() == again["value"].tolist()
+    assert "left out cover.png" in capsys.readouterr().err
+    with pytest.raises(InputError, match="holds no frames but the folders"):
+        evaluate({"soft": clips / "soft"}, clips, "literature-y", progress=False)

@@ -245,6 +245,99 @@ def test_the_description_is_inside_the_file(tmp_path):
     assert meta["licence"] == "Apache-2.0"
 
 
+# ---- checkpoints of other projects
+
+
+def to_mmagic(state: dict) -> dict:
+    """Rename a BasicVSR's tensors as MMagic does."""
+    renamed = {}
+    for name, tensor in state.items():
+        name = name.replace("backward_trunk", "backward_resblocks").replace("forward_trunk", "forward_resblocks")
+        name = name.replace("upconv1.", "upsample1.upsample_conv.").replace("upconv2.", "upsample2.upsample_conv.")
+        parts = name.split(".")
+        if name.startswith("spynet.basic_module"):
+            parts[4:5] = [str(int(parts[4]) // 2), "conv"]
+        renamed[".".join(parts)] = tensor
+    return renamed
+
+
+LAYOUTS = {
+    "plain": lambda state: state,
+    "BasicSR": lambda state: {"params": state},
+    "BasicSR averaged": lambda state: {"params": {n: t + 1 for n, t in state.items()}, "params_ema": state},
+    "compiled and parallel": lambda state: {"state_dict": {f"module._orig_mod.{n}": t for n, t in state.items()}},
+    "MMagic": lambda state: {"state_dict": to_mmagic(state) | {"step_counter": torch.zeros(1)}},
+    "MMagic GAN": lambda state: {
+        "meta": {"epoch": 1},
+        "state_dict": {f"generator.{n}": t + 1 for n, t in to_mmagic(state).items()}
+        | {f"generator_ema.{n}": t for n, t in to_mmagic(state).items()}
+        | {"discriminator.conv1.weight": torch.zeros(3), "data_preprocessor.mean": torch.zeros(3)},
+    },
+}
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_a_basicvsr_of_other_projects_loads_by_path(tmp_path, layout, suffix):
+    network = fill(BasicVSR(BasicVSRConfig(features=6, blocks=2)))
+    torch.save(LAYOUTS[layout](network.state_dict()), tmp_path / f"net{suffix}")
+    loaded, _ = load_generator(tmp_path / f"net{suffix}")
+    assert isinstance(loaded, BasicVSR) and loaded.config == network.config
+    assert same(network, loaded)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "generator.", "_orig_mod.", "module.generator._orig_mod."])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_prefixes_of_training_wrappers_are_undone(tmp_path, prefix, suffix):
+    network = rbpn()
+    state = {prefix + name: tensor for name, tensor in network.state_dict().items()}
+    save_file(state, tmp_path / "net.safetensors") if suffix == ".safetensors" else torch.save(
+        state, tmp_path / "net.pth"
+    )
+    assert same(network, load_generator(tmp_path / f"net{suffix}")[0])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_values_that_are_not_finite_are_refused(tmp_path, value, suffix):
+    network = rbpn()
+    with torch.no_grad():
+        network.feat0.conv.weight[0, 0, 0, 0] = value
+    if suffix == ".pth":
+        torch.save(network.state_dict(), tmp_path / "net.pth")
+    else:
+        save_generator(tmp_path / "net.safetensors", network)
+    with pytest.raises(InputError, match=r"NaN or infinite values in 1 tensors \(feat0.conv.weight"):
+        load_generator(tmp_path / f"net{suffix}")
+
+
+def test_the_tensors_of_a_preset_keep_its_residual_and_others_are_noted(tmp_path, capsys):
+    for preset in ("rbpn-small", "rbpn-tiny"):
+        torch.save(fill(build_generator(preset)).state_dict(), tmp_path / f"{preset}.pth")
+        assert load_generator(tmp_path / f"{preset}.pth")[0].config == PRESETS[preset]
+    assert capsys.readouterr().err == ""
+    torch.save(rbpn().state_dict(), tmp_path / "other.pth")
+    load_generator(tmp_path / "other.pth")
+    assert "adds no bicubic to its output" in capsys.readouterr().err
+
+
+TEXTS = {
+    "LFS": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a Git LFS pointer"),
+    "HTML": (b"\n<!DOCTYPE html>\n<html><body>Not found</body></html>", "an HTML page"),
+    "HTML with a mark": (b"\xef\xbb\xbf<html>", "an HTML page"),
+    "XML": (b'<?xml version="1.0"?><Error/>', "an XML document"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize("kind", list(TEXTS))
+def test_text_in_place_of_a_checkpoint_is_named(tmp_path, kind, suffix):
+    content, words = TEXTS[kind]
+    (tmp_path / f"net{suffix}").write_bytes(content)
+    with pytest.raises(InputError, match=f"net{suffix} is not a checkpoint but {words}"):
+        load_generator(tmp_path / f"net{suffix}")
+
+
 # ---- differences from published weights
 
 

@@ -12,7 +12,8 @@ from PIL import Image
 from stvsr.errors import InputError
 from stvsr.video.colour import Colour
 from stvsr.video.reader import natural, open_clip, read_clip
-from stvsr.video.writer import AudioCopy, FolderWriter, VideoWriter, write_frames
+from stvsr.video.sound import AudioCopy
+from stvsr.video.writer import FolderWriter, VideoWriter, write_frames
 
 WEIGHTS = {1: (0.2126, 0.0722), 6: (0.299, 0.114), 9: (0.2627, 0.0593)}  # H.273 matrix -> red, blue
 
@@ -80,8 +81,8 @@ def test_mirrored_display_matrix(tmp_path):
 
 @pytest.mark.parametrize(
     ("codec", "pix_fmt", "size"),
-    [("libx264", "yuv444p", (31, 45)), ("libx264", "yuv420p10le", (32, 48)), ("ffv1", "gray", (31, 45)), ("ffv1", "bgr0", (31, 45)),
-     ("ffv1", "yuva420p", (32, 48)), ("libvpx-vp9", "yuv420p", (31, 45))],
+    [("libx264", "yuv444p", (31, 45)), ("libx264", "yuv420p10le", (32, 48)), ("ffv1", "gray", (31, 45)),
+     ("ffv1", "bgr0", (31, 45)), ("ffv1", "yuva420p", (32, 48)), ("libvpx-vp9", "yuv420p", (31, 45))],
 )  # fmt: skip
 def test_pixel_formats_and_odd_sizes(tmp_path, codec, pix_fmt, size):
     frames = moving(2, *size)
@@ -167,8 +168,8 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"x" * 40)
     (tmp_path / "nothing").mkdir()
     Image.fromarray(moving(1)[0]).save(tmp_path / "nothing.webp")
-    cases = {"text.mp4": "cannot be read as video", "empty.mkv": "cannot be read as video", "bad.png": "as an image", "nothing": "has no",
-             "absent.mp4": "does not exist"}  # fmt: skip
+    cases = {"text.mp4": "cannot be read as video", "empty.mkv": "cannot be read as video", "bad.png": "as an image",
+             "nothing": "has no", "absent.mp4": "does not exist"}  # fmt: skip
     for name, words in cases.items():
         with pytest.raises(InputError, match=words) as raised:
             list(open_clip(tmp_path / name))
@@ -261,9 +262,9 @@ def test_targets_are_checked_before_work(tmp_path):
     (tmp_path / "there.mp4").write_bytes(b"x")
     cases = [
         (tmp_path / "there.mp4", (32, 48), 18, "exists"),
-        (tmp_path / "no" / "clip.mp4", (32, 48), 18, "does not exist: create it"),
-        (tmp_path / "clip.avi", (32, 48), 18, "no output format"),
-        (tmp_path / "clip", (32, 48), 18, "names no video"),
+        (tmp_path / "there.mp4" / "clip.mp4", (32, 48), 18, "cannot write"),
+        (tmp_path / "clip.avi", (32, 48), 18, "is not an output format"),
+        (tmp_path / "new" / "clip", (32, 48), 18, "is not the name of a video"),
         (tmp_path / "clip.mp4", (32, 16388), 18, "16384 pixels a side"),
         (tmp_path / "clip.mp4", (32, 48), 52, "crf is 52"),
     ]
@@ -281,7 +282,7 @@ def test_only_frames_are_ever_replaced(tmp_path):
     with pytest.raises(InputError, match="exists"):
         write_frames(home, moving(2))
     (home / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match=r"holds thesis\.tex, which is no frame"):
+    with pytest.raises(InputError, match=r"holds thesis\.tex, which is not a frame"):
         write_frames(home, moving(2), overwrite=True)
     assert (home / "thesis.tex").read_text() == "years of work"
     with pytest.raises(InputError, match="cannot write"), FolderWriter(tmp_path / "late") as out:
