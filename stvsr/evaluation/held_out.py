@@ -118,7 +118,7 @@ def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> N
     """Run every method over every degraded clip and write its frames; what is there of the same weights is kept."""
     device, weights = pick_device(config.device), []
     for name, source in tqdm(config.methods.items(), desc="methods", unit="method", mininterval=5):
-        upscaler = load_upscaler(source, device, InferenceConfig(half=False))  # numbers of a GPU and of a CPU compare
+        upscaler = load_upscaler(source, device, InferenceConfig(precision="full"))  # GPU and CPU scores compare
         sha256, licence = upscaler.meta["sha256"], upscaler.meta.get("licence", "")
         if sha256:
             weights.append({"name": name, "file": Path(source).name, "sha256": sha256, "licence": licence})
