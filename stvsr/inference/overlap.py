@@ -34,7 +34,7 @@ def read_ahead(items: Iterable[Item], depth: int = DEPTH) -> Iterator[Item]:
                 if not put((item, False, None)):
                     return
             put((None, True, None))
-        except BaseException as error:  # noqa: BLE001 - raised in the consumer's thread
+        except BaseException as error:
             put((None, True, error))
         finally:
             if hasattr(source, "close"):
@@ -71,7 +71,7 @@ def write_behind(write: Callable[..., None], depth: int = DEPTH) -> Iterator[Cal
             if not failures:
                 try:
                     write(*arguments)
-                except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
+                except BaseException as error:
                     failures.append(error)
         done.set()
 

@@ -44,7 +44,7 @@ def agrees(
 ) -> bool:  # fmt: skip
     """Return whether reduced precision loses at most 0.02 dB of PSNR on these frames.
 
-    The frames are the truth: their centre, at most 256 pixels a side, is shrunk by `scale` and upscaled again both ways.
+    The frames are the truth: their centre, at most 256 pixels a side, is shrunk by `scale` and upscaled both ways.
 
     Args:
         frames: the first uint8 (H, W, 3) frames of a clip.

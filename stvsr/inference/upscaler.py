@@ -122,7 +122,7 @@ class _Bicubic(Upscaler):
         return (to_uint8(self._enlarge(frame))[0] for frame in shot)
 
     def _enlarge(self, frame: np.ndarray) -> Tensor:
-        """Enlarge in tiles, because the matrices of `bicubic_up` grow with the square of the side; equal up to rounding."""
+        """Enlarge in tiles: the matrices of `bicubic_up` grow with the square of the side. Equal up to rounding."""
         lr = to_float(frame[None])
         enlarge = functools.partial(upscale_tiles, lambda tile: bicubic_up(tile.of(lr), self.scale))
         return next(enlarge(frame.shape[:2], 1, BICUBIC_TILE, BICUBIC_OVERLAP, self.scale))[None]
@@ -192,7 +192,7 @@ class _Network(Upscaler):
             yield
 
     def _steps(self, results: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield from a lazy computation in inference mode, which ends at each yield: the consumer's code runs outside it."""
+        """Yield from a lazy computation in inference mode; the consumer's code between two yields runs outside it."""
         results = iter(results)
         while True:
             with self._running():
@@ -320,4 +320,3 @@ def load_upscaler(
     if isinstance(network, BasicVSR):
         return _Recurrent(meta, SCALE, config, network, torch.device(device))
     return _Windowed(meta, network.config.scale, config, network, torch.device(device))
-

@@ -73,7 +73,7 @@ def has_compiler() -> bool:
 
 
 def exact() -> contextlib.AbstractContextManager:
-    """Compute a GPU's convolutions in full float32 and in one order; its default, TF32, changes LPIPS's fourth digit."""
+    """Compute a GPU's convolutions in full float32, in a fixed order; the default, TF32, changes LPIPS visibly."""
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
@@ -90,7 +90,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """Return the named device; `auto` is the GPU when there is one.
 
     Raises:
-        InputError: CUDA is asked for and there is none, or the name is unknown.
+        InputError: CUDA is asked for but not available, or the name is unknown.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

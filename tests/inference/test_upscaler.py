@@ -35,7 +35,8 @@ def checkpoints(tmp_path_factory):
 
 
 def upscale(path, frames, **config):
-    return np.stack(list(load_upscaler(path, config=InferenceConfig(**{"tile": 0, "precision": "full"} | config))(frames)))
+    config = {"tile": 0, "precision": "full"} | config
+    return np.stack(list(load_upscaler(path, config=InferenceConfig(**config))(frames)))
 
 
 def test_bicubic_is_the_degradation_s_own():
