@@ -107,8 +107,11 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
     for name, clip in tqdm(named.items(), desc="clips", unit="clip", mininterval=5):
         count = min(len(clip), config.frames or len(clip))
         frames = crop_to_multiple(clip.frames(range(count)), SCALE)
-        entry = {"clip": name, "source": clip.source.name, "sha256": clip.fingerprint(), "frames": count,
-                 "split": config.split, "height": frames.shape[1], "width": frames.shape[2], "degradation": config.degradation}  # fmt: skip
+        entry = {
+            "clip": name, "source": clip.source.name, "sha256": clip.fingerprint(), "frames": count,
+            "split": config.split, "height": frames.shape[1], "width": frames.shape[2],
+            "degradation": config.degradation,
+        }  # fmt: skip
         entries.append(entry)
         _rewrite(folder / "outputs" / TRUTH / name, frames, stamp=str(entry))
         lr = (degrade(frame[None], config.degradation, SCALE)[0] for frame in frames)
@@ -242,7 +245,7 @@ def _is_current(note: Path, stamp: str) -> bool:
 
 
 def _rewrite(folder: Path, frames, *, stamp: str) -> None:
-    """Write frames, then a note of what they were made from; a folder without its note was interrupted and is redone."""
+    """Write frames, then a note of what they were made from; a folder without a note was interrupted and is redone."""
     if _is_current(folder / STAMP, stamp):
         return
     shutil.rmtree(folder, ignore_errors=True)

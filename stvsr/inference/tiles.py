@@ -44,8 +44,8 @@ def upscale_tiles(
 ) -> Iterator[Tensor]:
     """Yield the `length` upscaled frames of a clip, (3, scale*H, scale*W) each.
 
-    The frames of a single tile are passed on one by one. Several tiles are blended on the CPU, in a buffer that holds the
-    whole clip.
+    The frames of a single tile are passed on one by one. Several tiles are blended on the CPU, in a buffer that
+    holds the whole clip.
 
     Args:
         upscale: maps a tile to its `length` upscaled frames, (3, scale*h, scale*w) each.
