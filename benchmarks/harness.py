@@ -62,7 +62,10 @@ class Result:
 
 @dataclass(frozen=True, kw_only=True)
 class Peak:
-    """What the machine reaches in this run, with the threads of this process: float32 GFLOP/s and GB/s."""
+    """What the machine reaches in this run, with the threads of this process: float32 GFLOP/s and GB/s.
+
+    Of a CPU by processor time, so that other programs on the machine do not lower it.
+    """
 
     gflops: float
     gigabytes: float
@@ -84,9 +87,15 @@ def measure_peak(device: str = "cpu") -> Peak:
     first, second = torch.rand(2, MATRIX, MATRIX, device=device)
     source = torch.rand(COPY, device=device)
     target = torch.empty_like(source)
-    product = min(timed(lambda: first @ second, device)[1] for _ in range(5))
-    copy = min(timed(lambda: target.copy_(source), device)[1] for _ in range(5))
-    return Peak(gflops=2 * MATRIX**3 / product / 1e9, gigabytes=8 * COPY / copy / 1e9, threads=torch.get_num_threads())
+    threads = torch.get_num_threads()
+
+    def seconds(work: Callable[[], object]) -> float:
+        _, wall, processor = timed(work, device)
+        return processor / threads if device == "cpu" else wall
+
+    product = min(seconds(lambda: first @ second) for _ in range(5))
+    copy = min(seconds(lambda: target.copy_(source)) for _ in range(5))
+    return Peak(gflops=2 * MATRIX**3 / product / 1e9, gigabytes=8 * COPY / copy / 1e9, threads=threads)
 
 
 def timed(work: Callable[[], object], device: str = "cpu") -> tuple[object, float, float]:

@@ -3,20 +3,16 @@
 import json
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks import __main__ as runner  # noqa: E402
-from benchmarks import generators, harness  # noqa: E402
-from benchmarks.harness import Peak, Result, Settings, compare, count_flops, largest_difference  # noqa: E402
-from stvsr.errors import InputError  # noqa: E402
-from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig  # noqa: E402
-from stvsr.models.generators import build_generator  # noqa: E402
+from benchmarks import __main__ as runner
+from benchmarks import generators, harness
+from benchmarks.harness import Peak, Result, Settings, compare, count_flops, largest_difference
+from stvsr.errors import InputError
+from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig
+from stvsr.models.generators import build_generator
 
 RESULT = Result(
     case="samples", what="a sample", plain="a plain loader", unit="sample", seconds=0.5, plain_seconds=2.0,
@@ -72,7 +68,8 @@ def test_a_line_and_a_row_tell_the_comparison(tmp_path):
     assert "2 -> 0.5 s/sample; 4.00x by wall clock, 6.00x by processor, against a plain loader" in runner.line(RESULT)
     assert "memory 20 -> 10 MB; 50% of peak" in runner.line(RESULT)
     content = {
-        "results": [RESULT.as_dict()], "peak": {"gflops": 80.0, "gigabytes": 9.0, "threads": 1}, "note": "A busy machine.",
+        "results": [RESULT.as_dict()], "note": "A busy machine.",
+        "peak": {"gflops": 80.0, "gigabytes": 9.0, "threads": 1},
         "hardware": {"cores": 2, "cpu": "a processor", "gpu": None},
     }  # fmt: skip
     readme = tmp_path / "README.md"
