@@ -116,7 +116,7 @@ def _both(
         yield compare(
             "generators", f"{what}, {name}", plain=run(plain, network, None), ours=run(ours, fast, dtype), unit="frame",
             per=frames, plain_name=plain_name, settings=settings, difference=largest_difference,
-            tolerance="largest difference", flops=flops,
+            tolerance="largest relative difference", flops=flops,
         )  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def test_both_sides_are_timed_and_compared():
     )  # fmt: skip
     assert result.processor == pytest.approx(0.01, rel=0.3) and result.plain_processor == pytest.approx(0.03, rel=0.3)
     assert 2 < result.processor_ratio < 4.5
-    assert result.difference == pytest.approx(0.04)
+    assert result.difference == pytest.approx(0.04 / 0.06)
     assert result.share == pytest.approx(1e6 / 0.02 / 1e9, rel=0.3)
 
 
