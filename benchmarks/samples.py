@@ -13,7 +13,7 @@ PATCH, SCALE = 64, 4  # LR pixels, as in 2019
 
 def measure(settings: Settings) -> Iterator[Result]:
     patch = 24 if settings.quick else PATCH
-    clips = load_clips(("samples",), "train")
+    clips = [clip for clip in load_clips(("samples",), "train") if min(clip.height, clip.width) >= patch * SCALE]
     dataset = SeptupletDataset(clips, SampleConfig(patch=patch, targets=3, hr_flow=True), seed=0, length=1_000_000)
     wide = SampleConfig(patch=patch, targets=3, flow="none")
     samples = SeptupletDataset(clips, wide, seed=0, length=1_000_000)
