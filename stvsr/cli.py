@@ -161,7 +161,7 @@ def _add_upscale(commands: argparse._SubParsersAction) -> None:
         "full (32 bits), bfloat16, float16 (GPU), or auto: 16 bits where the processor is fast at them and the first "
         "frames lose at most 0.02 dB (default: %(default)s)"
     )
-    command.add_argument("--precision", choices=("auto", "full", "bfloat16", "float16"), default="auto", help=precision)
+    command.add_argument("--precision", default="auto", help=precision)
     command.add_argument("--overwrite", action="store_true", help="replace an existing output")
     command.set_defaults(run=_upscale)
 

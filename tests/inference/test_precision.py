@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from stvsr.assets import locate
+from stvsr.cli import main
 from stvsr.errors import InputError
 from stvsr.inference import precision
 from stvsr.inference.precision import agrees, reduced_type
@@ -12,6 +13,7 @@ from stvsr.inference.upscaler import InferenceConfig, load_upscaler
 from stvsr.models.generators import save_generator
 from stvsr.models.rbpn import RBPN, RBPNConfig
 from stvsr.video.reader import read_clip
+from stvsr.video.writer import write_frames
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -81,6 +83,16 @@ def test_auto_stays_in_float32_where_bfloat16_disagrees(native, frames, checkpoi
     chosen, used = upscaled(checkpoint, frames[:3], "auto")
     assert used == "full"
     assert np.array_equal(chosen, upscaled(checkpoint, frames[:3], "full")[0])
+
+
+def test_the_command_takes_a_precision_and_prints_it_beforehand(frames, tmp_path, capsys):
+    write_frames(tmp_path / "in", frames[:1])
+    assert main(["upscale", str(tmp_path / "in"), str(tmp_path / "out"), "--model", "bicubic"]) == 0
+    assert "bicubic, whole frames, full precision" in capsys.readouterr().out
+    arguments = ["upscale", str(tmp_path / "in"), str(tmp_path / "other"), "--precision", "half"]
+    assert main(arguments) == 2
+    assert "precision 'half' is unknown: choose from auto, full, bfloat16, float16" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_without_instructions_no_frame_is_read_for_a_check(monkeypatch):
