@@ -56,6 +56,8 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
 
 
 def _reproduce(parsed: argparse.Namespace) -> int:
+    # jsonschema would parse a grammar of internationalised addresses, for a third of the start; notebooks have none
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from stvsr.study.pipeline import reproduce
 
     return reproduce(

@@ -3,7 +3,7 @@
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -11,7 +11,7 @@ DEPTH = 4  # frames in each queue
 POLL = 0.1  # seconds after which a thread that waits for room looks whether it is still needed
 
 
-def read_ahead(items: Iterable[Item], depth: int = DEPTH) -> Iterator[Item]:
+def read_ahead(items: Iterable[Item], depth: int = DEPTH) -> Generator[Item, None, None]:
     """Yield `items` in order; a thread reads at most `depth` + 1 of them ahead.
 
     An exception of `items` is raised here, after the items before it. Closing this generator stops the thread and

@@ -134,7 +134,8 @@ class _Network(Upscaler):
     ) -> None:
         super().__init__(meta, scale, config)
         # channels last in memory: faster on a CPU (`benchmarks/generators.py`)
-        self.network, self.device = network.to(device, memory_format=torch.channels_last).eval(), device
+        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.device = device
         self._reduced = reduced_type(config.precision, device)  # None is float32
         self._is_settled = config.precision != "auto" or self._reduced is None
         self._plans: dict[tuple[int, int], Plan] = {}
@@ -319,4 +320,5 @@ def load_upscaler(
     network, meta = load_generator(name_or_checkpoint)
     if isinstance(network, BasicVSR):
         return _Recurrent(meta, SCALE, config, network, torch.device(device))
-    return _Windowed(meta, network.config.scale, config, network, torch.device(device))
+    scale = network.config.scale  # type: ignore[union-attr]
+    return _Windowed(meta, int(scale), config, network, torch.device(device))  # type: ignore[arg-type]

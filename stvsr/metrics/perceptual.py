@@ -90,7 +90,9 @@ def weights(name: str) -> dict[str, str]:
     if name == "dists":
         return {asset: assets.ASSETS[asset].sha256 for asset in ("vgg16", "dists")}
     net = "vgg" if name == "lpips_vgg" else "alex"
-    linear = Path(find_spec("lpips").origin).parent / "weights" / "v0.1" / f"{net}.pth"
+    package = find_spec("lpips")  # not imported: that takes seconds
+    assert package is not None and package.origin is not None
+    linear = Path(package.origin).parent / "weights" / "v0.1" / f"{net}.pth"
     return {ASSET_OF[net]: assets.ASSETS[ASSET_OF[net]].sha256, f"lpips-{net}-0.1": digest(linear)}
 
 

@@ -110,13 +110,14 @@ def score_methods(
     Raises:
         InputError: a frame is not 8-bit RGB or too small, sizes or lengths differ, or the clip is too short.
     """
-    rows, previous = [], None
+    rows: list[tuple] = []
+    previous: dict[str, View] = {}
     with torch.inference_mode():
         for index, frames in _kept(results, targets, protocol):
             views = _views(frames, index, protocol, device)
             if {"lpips", "tlp100"} & set(protocol.metrics):
                 fill_features(views.values(), "lpips")
-            pairs = {name: Pair(previous[name], view) for name, view in views.items()} if previous else {}
+            pairs = {name: Pair(previous[name], view) for name, view in views.items() if previous}
             for name in views:
                 rows += [(name, index, *score) for score in _scores(name, views, pairs, protocol)]
                 if name != TRUTH:
@@ -169,7 +170,7 @@ def _scores(
             continue
         if metric.frame:
             yield metric.name, metric.frame(views[name], views[TRUTH])
-        elif pairs:
+        elif pairs and metric.pair:
             yield metric.name, metric.pair(pairs[name], pairs[TRUTH])
 
 

@@ -42,7 +42,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Return whether the processor has instructions for bfloat16: without them it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent before PyTorch 2.8
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # absent before PyTorch 2.8
     return any(capabilities.get(name, False) for name in BFLOAT16_FLAGS)
 
 
