@@ -16,7 +16,7 @@ from stvsr.runs.device import has_bfloat16
 
 
 def plain_rbpn(network: RBPN, target: Tensor, neighbours: Tensor, flows: Tensor) -> Tensor:
-    """The published forward pass: neighbour after neighbour, and a last L_k that nobody reads."""
+    """Return the frame by the published forward pass: neighbour after neighbour, and a last L_k that nobody reads."""
     low = network.feat0(target)
     pairs = [
         network.feat1(torch.cat([target, neighbours[:, k], flows[:, k]], dim=1)) for k in range(neighbours.shape[1])
@@ -31,7 +31,7 @@ def plain_rbpn(network: RBPN, target: Tensor, neighbours: Tensor, flows: Tensor)
 
 
 def plain_basicvsr(network: BasicVSR, clip: Tensor) -> Tensor:
-    """BasicSR's module: all flows in one batch, both directions frame by frame, warping by a grid of pixels."""
+    """Return the frames by BasicSR's module: all flows in one batch, then frame by frame in both directions."""
     batch, length, _, height, width = clip.shape
     first, second = clip[:, :-1].reshape(-1, 3, height, width), clip[:, 1:].reshape(-1, 3, height, width)
     backward = network.spynet(first, second).view(batch, length - 1, 2, height, width)
@@ -121,7 +121,7 @@ def _both(
 
 
 def _smooth(frames: int, height: int, width: int, device: torch.device) -> Tensor:
-    """A texture that moves by a pixel per frame, (1, frames, 3, h, w)."""
+    """Return a texture that moves by a pixel per frame, (1, frames, 3, h, w)."""
     noise = torch.rand(1, 3, height // 4 + 1, (width + frames) // 4 + 1, generator=torch.Generator().manual_seed(0))
     wide = F.interpolate(noise, size=(height, width + frames), mode="bilinear")
     return torch.stack([wide[..., k : k + width] for k in range(frames)], dim=1).to(device)

@@ -71,7 +71,7 @@ def streamed(source: Path, target: Path, model: str) -> None:
 
 
 def whole(source: Path, target: Path, model: str) -> None:
-    """The plain way: everything in memory."""
+    """Upscale the plain way, with everything in memory."""
     frames = read_clip(source)
     with torch.inference_mode():
         if model == "bicubic":

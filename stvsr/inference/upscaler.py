@@ -180,7 +180,7 @@ class _Network(Upscaler):
         return largest_plan(estimate, tiles, windows, self.device, self.name)
 
     def _windows(self) -> list[int]:
-        """Lengths of window to choose from, best first."""
+        """Return the lengths of window to choose from, best first."""
         raise NotImplementedError
 
     def _estimate(self, size: tuple[int, int], tile: int, window: int) -> Plan:
@@ -252,7 +252,7 @@ class _Recurrent(_Network):
     """BasicVSR: windows of a shot share frames, and the two results for a shared frame are cross-faded."""
 
     def _windows(self) -> list[int]:
-        """The recommended window, then a shorter one for want of memory."""
+        """Return the recommended window, then a shorter one that needs less memory."""
         if self.config.window is not None:
             return [self.config.window]
         recommended = self.meta.get("window", SHORT_WINDOW)

@@ -35,6 +35,7 @@ class Precision:
         self.device, self.enabled = device, chosen == "bfloat16"
 
     def autocast(self) -> contextlib.AbstractContextManager:
+        """Return the context in which networks compute in this precision."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.enabled)
 
 
