@@ -73,7 +73,9 @@ def load() -> float | None:
 
 
 def line(result: Result) -> str:
-    """One result for the terminal."""
+    """Return one result as a line for the terminal."""
+    if result.case == "growth":
+        return f"{result.case:10s} {result.what}: {result.note}"
     parts = [
         f"{result.case:10s} {result.what}: {result.plain_seconds:.3g} -> {result.seconds:.3g} s/{result.unit}",
         f"{result.ratio:.2f}x by wall clock, {result.processor_ratio:.2f}x by processor, against {result.plain}",
