@@ -78,7 +78,7 @@ def line(result: Result) -> str:
         return f"{result.case:10s} {result.what}: {result.note}"
     parts = [
         f"{result.case:10s} {result.what}: {result.plain_seconds:.3g} -> {result.seconds:.3g} s/{result.unit}",
-        f"{result.ratio:.2f}x by wall clock, {result.processor_ratio:.2f}x by processor, against {result.plain}",
+        f"{result.ratio:.2f}x by wall clock, {by_processor(result.processor_ratio)} by processor, against {result.plain}",
     ]
     if result.difference is not None:
         parts.append(f"{result.tolerance} {result.difference:.1e}")
@@ -89,6 +89,11 @@ def line(result: Result) -> str:
     return "; ".join([*parts, *([result.note] if result.note else [])])
 
 
+def by_processor(ratio: float | None) -> str:
+    """Return a ratio of processor times as text."""
+    return "not measured" if ratio is None else f"{ratio:.2f}x"
+
+
 def table(content: dict) -> str:
     """Return the README's table: one row per comparison, with the hardware below it."""
     rows = [
@@ -97,7 +102,7 @@ def table(content: dict) -> str:
     ]
     rows += [
         f"| {entry['what']}, per {entry['unit']} | {entry['plain']} | {entry['plain_seconds']:.3g} "
-        f"| {entry['seconds']:.3g} | {entry['ratio']:.2f} | {entry['processor_ratio']:.2f} |"
+        f"| {entry['seconds']:.3g} | {entry['ratio']:.2f} | {by_processor(entry['processor_ratio'])} |"
         for entry in content["results"]
         if entry["case"] not in ("growth", "startup")
     ]

@@ -52,9 +52,9 @@ class Result:
         return self.plain_seconds / self.seconds
 
     @property
-    def processor_ratio(self) -> float:
-        """How many times less processor time."""
-        return self.plain_processor / self.processor if self.processor else float("nan")
+    def processor_ratio(self) -> float | None:
+        """How many times less processor time; None where it was not measured (0)."""
+        return self.plain_processor / self.processor if self.processor else None
 
     def as_dict(self) -> dict:
         return dataclasses.asdict(self) | {"ratio": self.ratio, "processor_ratio": self.processor_ratio}

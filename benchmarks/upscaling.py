@@ -34,6 +34,6 @@ def measure(settings: Settings) -> Iterator[Result]:
                 yield Result(
                     case="upscaling", what=f"{model}, file to file, {count} frames of {width}x{height}", unit="frame",
                     plain="all frames in memory", seconds=ours / count, plain_seconds=plain / count,
-                    processor=ours / count, plain_processor=plain / count, repeats=len(runs["whole"]), memory=memory,
+                    processor=0.0, plain_processor=0.0, repeats=len(runs["whole"]), memory=memory,
                     plain_memory=plain_memory, note=f"peak memory {growth:+.1f}% from {lengths[0]} frames",
                 )  # fmt: skip

@@ -79,7 +79,7 @@ def test_a_line_and_a_row_tell_the_comparison(tmp_path):
     assert text.startswith("before\n<!-- speed: made by `make bench` -->\n|") and text.endswith(
         "<!-- /speed -->\nafter\n"
     )
-    assert "| a sample, per sample | a plain loader | 2 | 0.5 | 4.00 | 6.00 |" in text
+    assert "| a sample, per sample | a plain loader | 2 | 0.5 | 4.00 | 6.00x |" in text
     assert "no GPU: GPU cases not measured" in text and "A busy machine." in text and "old" not in text
     readme.write_text("no block")
     with pytest.raises(InputError, match="has no block for speed"):
