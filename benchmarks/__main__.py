@@ -78,7 +78,7 @@ def line(result: Result) -> str:
         return f"{result.case:10s} {result.what}: {result.note}"
     parts = [
         f"{result.case:10s} {result.what}: {result.plain_seconds:.3g} -> {result.seconds:.3g} s/{result.unit}",
-        f"{result.ratio:.2f}x by wall clock, {by_processor(result.processor_ratio)} by processor, against {result.plain}",
+        f"against {result.plain}: {result.ratio:.2f}x by wall clock, {by_processor(result.processor_ratio)} by processor",
     ]
     if result.difference is not None:
         parts.append(f"{result.tolerance} {result.difference:.1e}")
