@@ -76,9 +76,10 @@ def line(result: Result) -> str:
     """Return one result as a line for the terminal."""
     if result.case == "growth":
         return f"{result.case:10s} {result.what}: {result.note}"
+    processor = by_processor(result.processor_ratio)
     parts = [
         f"{result.case:10s} {result.what}: {result.plain_seconds:.3g} -> {result.seconds:.3g} s/{result.unit}",
-        f"against {result.plain}: {result.ratio:.2f}x by wall clock, {by_processor(result.processor_ratio)} by processor",
+        f"against {result.plain}: {result.ratio:.2f}x by wall clock, {processor} by processor",
     ]
     if result.difference is not None:
         parts.append(f"{result.tolerance} {result.difference:.1e}")
