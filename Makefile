@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test check lint format lab notebooks picture pins clean help
+.PHONY: reproduce test check lint format lab notebooks picture bench pins clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -38,8 +38,11 @@ picture: $(VENV)/.installed ## the README's picture and numbers, from the quick 
 	$(BIN)/python .ci/screenshot.py reports/quick/report.html reports/quick.png
 	$(BIN)/python .ci/readme_numbers.py reports/quick README.md
 
+bench: $(VENV)/.installed ## speed against the plain way, medians in one run, and the README's table
+	$(BIN)/python -m benchmarks --json benchmarks/results.json --readme README.md
+
 pins: ## resolve requirements.txt and environment.yml again from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra test --extra dev --extra cluster --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra test --extra dev --extra export --extra cluster --universal --python-version 3.11 --generate-hashes \
 		--no-header --no-emit-index-url --quiet --output-file requirements.txt
 	$(BIN)/python tests/helpers/environment.py > environment.yml
 

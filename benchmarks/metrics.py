@@ -76,12 +76,14 @@ def speed(frames: int, methods: int, size: tuple[int, int]) -> None:
     means = scores[scores["method"] != TRUTH].groupby(["method", "metric"])["value"].mean()
     worst = max(abs(means[name, metric] - value) for name, row in baseline.items() for metric, value in row.items())
     print(
-        f"{frames} frames of {size[1]}x{size[0]}, {methods} methods, {torch.get_num_threads()} threads; they differ by {worst:.1e}"
+        f"{frames} frames of {size[1]}x{size[0]}, {methods} methods, {torch.get_num_threads()} threads; "
+        f"they differ by {worst:.1e}"
     )
     for clock in plainly:
         ratio = plainly[clock] / shared[clock]
         print(
-            f"tecogan, {clock} time: plain {plainly[clock]:.2f} s, shared {shared[clock]:.2f} s: {ratio:.2f} times as fast"
+            f"tecogan, {clock} time: plain {plainly[clock]:.2f} s, shared {shared[clock]:.2f} s: "
+            f"{ratio:.2f} times as fast"
         )
 
     one = {name: results[name] for name in list(results)[:1]}
@@ -90,7 +92,8 @@ def speed(frames: int, methods: int, size: tuple[int, int]) -> None:
     for clock in first:
         each = first[clock] / frames + second[clock] / len(truth)
         print(
-            f"one method, literature-y and tecogan, {clock} time: {each:.3f} s per frame, {each * VID4_FRAMES:.0f} s for Vid4"
+            f"one method, literature-y and tecogan, {clock} time: {each:.3f} s per frame, "
+            f"{each * VID4_FRAMES:.0f} s for Vid4"
         )
 
 
@@ -117,7 +120,8 @@ def memory(frames: int, size: tuple[int, int]) -> None:
     for label, stacked in (("streamed", False), ("stacked first", True)):
         short, long = (peak(count, size, stacked=stacked) for count in (frames, 2 * frames))
         print(
-            f"literature-y, {label}: {short:.0f} MiB for {frames} frames, {long:.0f} MiB for {2 * frames}: {long / short:.2f} times"
+            f"literature-y, {label}: {short:.0f} MiB for {frames} frames, {long:.0f} MiB for {2 * frames}: "
+            f"{long / short:.2f} times"
         )
 
 

@@ -71,7 +71,7 @@ def streamed(source: Path, target: Path, model: str) -> None:
 
 
 def whole(source: Path, target: Path, model: str) -> None:
-    """The plain way: everything in memory."""
+    """Upscale the plain way, with everything in memory."""
     frames = read_clip(source)
     with torch.inference_mode():
         if model == "bicubic":
@@ -94,9 +94,16 @@ def measure(way: str, source: Path, model: str) -> tuple[float, float]:
 def one(parsed: argparse.Namespace) -> None:
     started = time.perf_counter()
     {"streamed": streamed, "whole": whole}[parsed.way](parsed.source, parsed.target, parsed.model)
-    print(
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, time.perf_counter() - started
-    )  # Linux counts in KiB
+    print(peak_megabytes(), time.perf_counter() - started)
+
+
+def peak_megabytes() -> float:
+    """Return this process's peak resident memory; `ru_maxrss` would include its parent's, from before the exec."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # macOS counts in bytes
 
 
 def memory(parsed: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_reproduce, _add_evaluate, _add_degrade, _add_upscale, _add_assets):
+    for add in (_add_reproduce, _add_evaluate, _add_degrade, _add_upscale, _add_export, _add_assets):
         add(commands)
     parsed = parser.parse_args(arguments)
     try:
@@ -56,6 +56,8 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
 
 
 def _reproduce(parsed: argparse.Namespace) -> int:
+    # jsonschema would parse a grammar of internationalised addresses, for a third of the start; notebooks have none
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from stvsr.study.pipeline import reproduce
 
     return reproduce(
@@ -161,12 +163,16 @@ def _add_upscale(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--tile-overlap", type=int, default=32, metavar="PIXELS", help="shared by tiles (default: %(default)s)"
     )
-    command.add_argument(
-        "--window", type=int, default=20, metavar="FRAMES", help="seen together by BasicVSR (default: %(default)s)"
-    )
+    window = "seen together by BasicVSR (default: what its weights recommend, printed beforehand)"
+    command.add_argument("--window", type=int, metavar="FRAMES", help=window)
     command.add_argument(
         "--window-overlap", type=int, metavar="FRAMES", help="shared by windows (default: 6, at most half a window)"
     )
+    precision = (
+        "full (32 bits), bfloat16, float16 (GPU), or auto: 16 bits where the processor is fast at them and the first "
+        "frames lose at most 0.02 dB (default: %(default)s)"
+    )
+    command.add_argument("--precision", default="auto", help=precision)
     command.add_argument("--overwrite", action="store_true", help="replace an existing output")
     command.set_defaults(run=_upscale)
 
@@ -178,7 +184,6 @@ def _upscale(parsed: argparse.Namespace) -> int:
     from stvsr.inference.upscaler import InferenceConfig
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # being ended tidies up as Ctrl-C does
-    shared = min(6, parsed.window // 2) if parsed.window_overlap is None else parsed.window_overlap
     done = upscale(
         UpscaleConfig(
             input=parsed.input,
@@ -193,11 +198,34 @@ def _upscale(parsed: argparse.Namespace) -> int:
             fps=parsed.fps,
             overwrite=parsed.overwrite,
             inference=InferenceConfig(
-                tile=parsed.tile, tile_overlap=parsed.tile_overlap, window=parsed.window, window_overlap=shared
+                tile=parsed.tile,
+                tile_overlap=parsed.tile_overlap,
+                window=parsed.window,
+                window_overlap=parsed.window_overlap,
+                precision=parsed.precision,
             ),
         )
     )
     print(f"{done.frames} frames in {done.path}")
+    return 0
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("export", help="write a BasicVSR as an ONNX file, for frames of any size")
+    command.add_argument("model", help="basicvsr-bi, basicvsr-bd, shipped weights, or a checkpoint")
+    command.add_argument("output", type=Path, help=".onnx file")
+    command.add_argument(
+        "--frames", type=int, default=7, help="length of the clips that the file takes (default: %(default)s)"
+    )
+    command.add_argument("--overwrite", action="store_true", help="replace an existing output")
+    command.set_defaults(run=_export)
+
+
+def _export(parsed: argparse.Namespace) -> int:
+    from stvsr.models.export import export_onnx
+
+    error = export_onnx(parsed.model, parsed.output, frames=parsed.frames, overwrite=parsed.overwrite)
+    print(f"{parsed.output}: clips of {parsed.frames} frames; ONNX Runtime differs from PyTorch by at most {error:.1e}")
     return 0
 
 

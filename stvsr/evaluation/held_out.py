@@ -1,10 +1,11 @@
 """Held-out clips through every method and every protocol: the files behind the study's tables.
 
 In the step's folder: `outputs/METHOD/CLIP/000.png` (with `truth` and `bicubic`), `lr/CLIP/000.png`,
-`scores/PROTOCOL/CLIP.csv`, `metrics.csv`, `summary.csv`, `comparisons.csv`, `data.json`, `weights.json`. What is there
-is not made again, so that an evaluation which was interrupted goes on.
+`scores/PROTOCOL/CLIP.csv`, `metrics.csv`, `summary.csv`, `comparisons.csv`, `data.json`, `weights.json`. Files that are
+complete and current are kept, so that an interrupted evaluation continues where it stopped.
 """
 
+import functools
 import itertools
 import os
 import shutil
@@ -20,18 +21,20 @@ from stvsr.data.clips import Clip, load_clips, select_clips
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
 from stvsr.errors import InputError
 from stvsr.evaluation import comparison
+from stvsr.evaluation.parallel import count_workers, run_jobs
 from stvsr.inference.upscaler import InferenceConfig, load_upscaler
 from stvsr.metrics.protocols import TRUTH, find_protocol
 from stvsr.metrics.scoring import evaluate
 from stvsr.models.generators import load_generator
 from stvsr.runs.deadline import STOPPED, deadline
 from stvsr.runs.device import pick_device
-from stvsr.runs.files import write_json, write_text
+from stvsr.runs.files import read_json, write_json, write_text
 from stvsr.runs.hashes import code_of, hash_of
 from stvsr.video.reader import image_files, read_clip
 from stvsr.video.writer import write_frames
 
 SCALE = 4
+PARALLEL_PIXELS = 50_000_000  # about half a minute of scoring: below, starting processes costs more than it saves
 CONTROL = "pixel-control"
 WORDS = (  # columns of text
     "method", "arm", "reference", "clip", "protocol", "metric", "verdict", "sentence", "colour", "border", "degradation",
@@ -108,8 +111,11 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
     for name, clip in tqdm(named.items(), desc="clips", unit="clip", mininterval=5):
         count = min(len(clip), config.frames or len(clip))
         frames = crop_to_multiple(clip.frames(range(count)), SCALE)
-        entry = {"clip": name, "source": clip.source.name, "sha256": clip.fingerprint(), "frames": count, "split": config.split,
-                 "height": frames.shape[1], "width": frames.shape[2], "degradation": config.degradation}  # fmt: skip
+        entry = {
+            "clip": name, "source": clip.source.name, "sha256": clip.fingerprint(), "frames": count,
+            "split": config.split, "height": frames.shape[1], "width": frames.shape[2],
+            "degradation": config.degradation,
+        }  # fmt: skip
         entries.append(entry)
         _rewrite(folder / "outputs" / TRUTH / name, frames, stamp=str(entry))
         lr = (degrade(frame[None], config.degradation, SCALE)[0] for frame in frames)
@@ -119,10 +125,10 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
 
 
 def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> None:
-    """Run every method over every degraded clip and write its frames; what is there of the same weights is kept."""
+    """Run every method over every degraded clip and write its frames; current frames of the same weights are kept."""
     device, weights = pick_device(config.device), []
     for name, source in tqdm(config.methods.items(), desc="methods", unit="method", mininterval=5):
-        upscaler = load_upscaler(source, device, InferenceConfig(half=False))  # numbers of a GPU and of a CPU compare
+        upscaler = load_upscaler(source, device, InferenceConfig(precision="full"))  # GPU and CPU scores compare
         sha256, licence = upscaler.meta["sha256"], upscaler.meta.get("licence", "")
         if sha256:
             weights.append({"name": name, "file": Path(source).name, "sha256": sha256, "licence": licence})
@@ -131,13 +137,15 @@ def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> N
             stamp = f"{sha256} {(lr / STAMP).read_text()}"
             target = folder / "outputs" / name / clip
             if not _is_current(target / STAMP, stamp):
-                _mind_the_time(folder)
+                _stop_at_deadline(folder)
                 _rewrite(target, upscaler(read_clip(lr)), stamp=stamp)
     write_json(folder / "weights.json", weights)
 
 
 def score(config: EvaluationConfig, folder: Path, clips: list[str]) -> pd.DataFrame:
     """Measure all outputs under every protocol; write and return `metrics.csv`, one row per value.
+
+    On a CPU, protocols and clips are scored in parallel processes where there is enough to do; the values are the same.
 
     Raises:
         InputError: time ran out (`runs.deadline.deadline`); what was measured by then is kept.
@@ -146,28 +154,53 @@ def score(config: EvaluationConfig, folder: Path, clips: list[str]) -> pd.DataFr
     _keep_only(outputs, (*config.methods, TRUTH))  # an earlier run of this folder had other methods or clips
     for part in (*outputs.iterdir(), folder / "lr"):
         _keep_only(part, clips)
-    code, tables = code_of(["import stvsr.metrics.protocols"]), []
+    code, paths, jobs = code_of(["import stvsr.metrics.protocols"]), [], []
     for protocol, clip in itertools.product(config.protocols, clips):
-        methods = {name: outputs / name / clip for name in config.methods}
-        made_from = [(name, (path / STAMP).read_text()) for name, path in methods.items()]
-        path, stamp = (
-            folder / "scores" / protocol / f"{clip}.csv",
-            hash_of([code, device, config.degradation, made_from]),
-        )
-        note = path.with_suffix(STAMP)
-        if not (path.is_file() and _is_current(note, stamp)):
-            _mind_the_time(folder)
-            write_csv(
-                path, evaluate(methods, outputs / TRUTH / clip, protocol, degradation=config.degradation, device=device)
-            )
-            write_text(note, stamp)
-        tables.append(read_csv(path))
-    metrics = pd.concat(tables, ignore_index=True)
+        made_from = [(name, (outputs / name / clip / STAMP).read_text()) for name in config.methods]
+        stamp = hash_of([code, device, config.degradation, made_from])
+        path = folder / "scores" / protocol / f"{clip}.csv"
+        paths.append(path)
+        if not (path.is_file() and _is_current(path.with_suffix(STAMP), stamp)):
+            jobs.append((path, stamp, protocol, clip))
+    workers = count_workers(len(jobs)) if device == "cpu" and _pixels(config, folder, jobs) >= PARALLEL_PIXELS else 1
+    work = functools.partial(_score_clip, config, outputs, device, workers == 1)
+    done = run_jobs(work, jobs, workers=workers, before=functools.partial(_stop_at_deadline, folder))
+    for _ in tqdm(done, desc="scores", unit="clip", total=len(jobs), mininterval=5, disable=workers == 1 or None):
+        pass
+    metrics = pd.concat([read_csv(path) for path in paths], ignore_index=True)
     write_csv(folder / "metrics.csv", metrics)
     return metrics
 
 
-def _mind_the_time(folder: Path) -> None:
+def _score_clip(
+    config: EvaluationConfig,
+    outputs: Path,
+    device: str,
+    progress: bool,
+    path: Path,
+    stamp: str,
+    protocol: str,
+    clip: str,
+) -> None:
+    """Score all methods on one clip by one protocol; write the table, then the note that marks it as complete."""
+    methods = {name: outputs / name / clip for name in config.methods}
+    degradation = config.degradation
+    table = evaluate(
+        methods, outputs / TRUTH / clip, protocol, degradation=degradation, device=device, progress=progress
+    )
+    write_csv(path, table)
+    write_text(path.with_suffix(STAMP), stamp)
+
+
+def _pixels(config: EvaluationConfig, folder: Path, jobs: list[tuple]) -> int:
+    """Return how many pixels the jobs score, over all methods."""
+    frames = {
+        entry["clip"]: entry["frames"] * entry["height"] * entry["width"] for entry in read_json(folder / "data.json")
+    }
+    return len(config.methods) * sum(frames[clip] for *_, clip in jobs)
+
+
+def _stop_at_deadline(folder: Path) -> None:
     if time.time() > deadline():
         raise InputError(f"evaluation in {folder} {STOPPED}: run it again to go on")
 
@@ -218,7 +251,7 @@ def _is_current(note: Path, stamp: str) -> bool:
 
 
 def _rewrite(folder: Path, frames, *, stamp: str) -> None:
-    """Write frames with a note of what they were made from; a folder that is interrupted has no note, and is made again."""
+    """Write frames, then a note of what they were made from; a folder without a note was interrupted and is redone."""
     if _is_current(folder / STAMP, stamp):
         return
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Cut a frame into overlapping tiles and blend what came of them, so that no seam shows."""
+"""Cut a frame into overlapping tiles and blend the results without visible seams."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SLOPE = 4  # a tile's outer quarter of the overlap counts nothing: there the network saw its artificial border
+SLOPE = 4  # the outer quarter of the overlap has weight zero: there the network saw the tile's artificial border
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,8 @@ def upscale_tiles(
 ) -> Iterator[Tensor]:
     """Yield the `length` upscaled frames of a clip, (3, scale*H, scale*W) each.
 
-    A single tile's frames pass as they come. Several are blended on the CPU, and the whole clip with them.
+    The frames of a single tile are passed on one by one. Several tiles are blended on the CPU, in a buffer that
+    holds the whole clip.
 
     Args:
         upscale: maps a tile to its `length` upscaled frames, (3, scale*h, scale*w) each.
@@ -59,7 +60,7 @@ def upscale_tiles(
     total = torch.zeros(height * scale, width * scale)
     for part, weight in zip(tiles, weights, strict=True):
         part.of(total, scale).add_(weight)
-    # A clip's frames wait in 16 bits, an error of at most a tenth of an 8-bit level; a single frame has no need to.
+    # The buffer of a clip has 16 bits, an error of at most a tenth of an 8-bit level; that of a single frame has 32.
     result = torch.zeros(length, 3, height * scale, width * scale, dtype=torch.float16 if length > 1 else torch.float32)
     for part, weight in zip(tiles, weights, strict=True):
         share = weight / part.of(total, scale)

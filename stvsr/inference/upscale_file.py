@@ -6,6 +6,7 @@ Frames pass one by one from reader through network to writer; nothing is read wh
 of upscaled clips.
 """
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ import torch
 from tqdm import tqdm
 
 from stvsr.errors import InputError
-from stvsr.inference.upscaler import InferenceConfig, Plan, Upscaler, bicubic_upscaler, load_upscaler
+from stvsr.inference.memory import Plan
+from stvsr.inference.overlap import read_ahead, write_behind
+from stvsr.inference.upscaler import InferenceConfig, Upscaler, bicubic_upscaler, load_upscaler
 from stvsr.runs.device import pick_device
 from stvsr.video.folders import IMAGE_SUFFIXES, find_clips
 from stvsr.video.reader import FOLDER_RATE, BrokenClip, FrameReader, open_clip
@@ -40,7 +43,7 @@ class UpscaleConfig:
     device: cpu, cuda, cuda:1, or auto. start, duration: seconds; duration None is to the end.
     crf: constant quality of the encoder, 0 (best) to 51. compare: bicubic on the left, the model on the right.
     audio: copy the sound. fps: rate of a frame folder; a video knows its own. overwrite: replace an existing output.
-    inference: tile and window.
+    inference: tile, window and precision.
     """
 
     input: Path | str
@@ -162,6 +165,7 @@ def _upscale_clip(config: UpscaleConfig, say: Callable[[str], None], *, progress
     with open_clip(config.input, rate=config.fps and Fraction(config.fps).limit_denominator(1_000_000)) as clip:
         span = _span(config, clip)
         upscaler = load_upscaler(config.model, pick_device(config.device), config.inference)
+        upscaler.settle_precision(frame for _, frame in clip.timed(span.start, span.stop))
         with _writer(config, clip, span, upscaler.scale) as out:
             for line in describe(config, clip, upscaler, out):
                 say(line)
@@ -186,7 +190,9 @@ def describe(
     yield f"{clip.path.name} ({width}x{height}, {rate}, {colour}) -> {out.path} ({wide}x{tall})"
     plan = upscaler.plan(clip.size)
     extent = f"tiles of {plan.tile}" if plan.tile else "whole frames"
-    yield f"{upscaler.name}, {extent}; memory: {_memory(config, clip, plan, upscaler.scale)}"
+    extent += f", windows of {plan.window}" if plan.window > 1 else ""
+    yield f"{upscaler.name}, {extent}, {upscaler.precision} precision"
+    yield f"memory: {_memory(config, clip, plan, upscaler.scale)}"
     for note in (*clip.notes, *_losses(clip, out)):
         yield f"note: {note}"
 
@@ -213,7 +219,7 @@ def _run(
     progress: bool, say: Callable[[str], None],
 ) -> None:  # fmt: skip
     # Frames leave the upscaler in the order and number in which they came: each finds its time and source here.
-    pending: deque[tuple[Fraction, np.ndarray]] = deque()  # as many as the upscaler holds back
+    pending: deque[tuple[Fraction, np.ndarray]] = deque()  # read and not yet written
     broken: list[BrokenClip] = []
 
     def read() -> Iterator[np.ndarray]:
@@ -226,9 +232,11 @@ def _run(
 
     bicubic = bicubic_upscaler(upscaler.scale) if config.compare else None
     try:
-        for frame in tqdm(upscaler(read()), total=span.count(clip), unit=" frames", disable=None if progress else True):
-            time, source = pending.popleft()
-            out.write(_beside(next(bicubic([source])), frame) if bicubic else frame, time)
+        with contextlib.closing(read_ahead(read())) as frames, write_behind(out.write) as write:
+            bar = tqdm(upscaler(frames), total=span.count(clip), unit=" frames", disable=None if progress else True)
+            for frame in bar:
+                time, source = pending.popleft()
+                write(_beside(next(bicubic([source])), frame) if bicubic else frame, time)
     except KeyboardInterrupt:
         if out.written:
             say(f"interrupted: the first {out.written} frames are kept in {out.partial}")

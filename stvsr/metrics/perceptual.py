@@ -1,7 +1,7 @@
 """Perceptual distances by trained networks: LPIPS (AlexNet, VGG16) and DISTS.
 
-A network turns frames into features once; a distance is then cheap, so that the truth's features serve every method,
-and a method's own serve both LPIPS and tLP.
+A network computes the features of a frame once; distances between features are cheap. The truth's features serve every
+method, and a method's features serve both LPIPS and tLP.
 """
 
 import functools
@@ -22,7 +22,7 @@ from stvsr.models.vgg import IMAGENET_MEAN, IMAGENET_STD, read_convolutions
 from stvsr.runs.device import exact
 from stvsr.runs.hashes import digest
 
-SMALLEST = {"lpips": 32, "lpips_vgg": 16, "dists": 16}  # pixels: below, the last layers have nothing left to look at
+SMALLEST = {"lpips": 32, "lpips_vgg": 16, "dists": 16}  # pixels: below, the last layers would be empty
 
 
 class DISTS:
@@ -62,7 +62,7 @@ class DISTS:
 
     @torch.inference_mode()
     def distance(self, first: Features, second: Features) -> float:
-        """Return DISTS, 0 for equal frames: one minus weighted texture (means) and structure (covariances) similarities."""
+        """Return DISTS, 0 for equal frames: one minus the weighted similarities of texture and structure."""
         texture, structure = zip(*(_similarities(a, b) for a, b in zip(first, second, strict=True)), strict=True)
         return 1 - (self.alpha @ torch.cat(texture) + self.beta @ torch.cat(structure)).item()
 
@@ -90,7 +90,9 @@ def weights(name: str) -> dict[str, str]:
     if name == "dists":
         return {asset: assets.ASSETS[asset].sha256 for asset in ("vgg16", "dists")}
     net = "vgg" if name == "lpips_vgg" else "alex"
-    linear = Path(find_spec("lpips").origin).parent / "weights" / "v0.1" / f"{net}.pth"
+    package = find_spec("lpips")  # not imported: that takes seconds
+    assert package is not None and package.origin is not None
+    linear = Path(package.origin).parent / "weights" / "v0.1" / f"{net}.pth"
     return {ASSET_OF[net]: assets.ASSETS[ASSET_OF[net]].sha256, f"lpips-{net}-0.1": digest(linear)}
 
 
@@ -143,7 +145,7 @@ def _distance(name: str, result: np.ndarray, target: np.ndarray, device: str) ->
 
 
 def _l2_pool(maps: Tensor) -> Tensor:
-    """Halve (B, C, h, w) by the root of a Hann-weighted mean of squares: pooling without aliasing (DISTS, section III.A)."""
+    """Halve (B, C, h, w): root of a Hann-weighted mean of squares, which avoids aliasing (DISTS, section III.A)."""
     hann = torch.hann_window(5, periodic=False, device=maps.device)[1:-1]
     window = (hann[:, None] * hann / hann.sum() ** 2).expand(maps.shape[1], 1, 3, 3)
     return (F.conv2d(maps.square(), window, stride=2, padding=1, groups=maps.shape[1]) + 1e-12).sqrt()

@@ -108,7 +108,7 @@ def score_methods(
     *,
     device: str = "cpu",
 ) -> pd.DataFrame:
-    """Score several methods' versions of one clip in one pass over the truth, whose flows and features are shared.
+    """Score several methods on one clip in one pass over the truth, whose flows and features are computed once.
 
     Args:
         results: method's name -> its uint8 (H, W, 3) RGB frames.
@@ -117,18 +117,19 @@ def score_methods(
         device: where measuring networks run.
 
     Returns:
-        Columns `method`, `frame`, `metric`, `value`; the truth's own values under method `truth`.
+        Columns `method`, `frame`, `metric`, `value`; the truth's own values are under method `truth`.
 
     Raises:
         InputError: a frame is not 8-bit RGB or too small, sizes or lengths differ, or the clip is too short.
     """
-    rows, previous = [], None
+    rows: list[tuple] = []
+    previous: dict[str, View] = {}
     with torch.inference_mode():
         for index, frames in _kept(results, targets, protocol):
             views = _views(frames, index, protocol, device)
             if any(METRICS[name].network == "lpips" for name in protocol.metrics):
                 fill_features(views.values(), "lpips")
-            pairs = {name: Pair(previous[name], view) for name, view in views.items()} if previous else {}
+            pairs = {name: Pair(previous[name], view) for name, view in views.items() if previous}
             for name in views:
                 rows += [(name, index, *score) for score in _scores(name, views, pairs, protocol)]
                 if name != TRUTH:
@@ -175,13 +176,13 @@ def _views(frames: dict[str, np.ndarray], index: int, protocol: Protocol, device
 def _scores(
     name: str, views: dict[str, View], pairs: dict[str, Pair], protocol: Protocol
 ) -> Iterator[tuple[str, float]]:
-    """Yield (metric, value) of one method at one frame; of the truth only what it has of its own."""
+    """Yield (metric, value) of one method at one frame; for the truth, only metrics that need no reference."""
     for metric in (METRICS[metric] for metric in protocol.metrics):
         if name == TRUTH and not metric.own:
             continue
         if metric.frame:
             yield metric.name, metric.frame(views[name], views[TRUTH])
-        elif pairs:
+        elif pairs and metric.pair:
             yield metric.name, metric.pair(pairs[name], pairs[TRUTH])
 
 
@@ -196,7 +197,7 @@ def _clips(path: str | os.PathLike, owner: str) -> tuple[dict[str, Path], bool]:
 def _matched(
     methods: Mapping[str, str | os.PathLike], targets: str | os.PathLike
 ) -> Iterator[tuple[str, Path, dict[str, Path]]]:
-    """Yield (clip's name, target, method -> result); every clip must be there on both sides."""
+    """Yield (clip's name, target, method -> result); both sides must hold the same clips."""
     truths, lone = _clips(targets, "targets")
     if not methods:
         raise InputError("no results are given: name at least one folder or video to score")
@@ -257,7 +258,7 @@ def _counted(frames: Iterable[np.ndarray], bar: tqdm) -> Iterator[np.ndarray]:
 
 
 def _labelled(scores: pd.DataFrame, protocol: Protocol, degradation: str) -> pd.DataFrame:
-    """Add what makes a row citable: arm and seed, protocol, colour, border, degradation, weights."""
+    """Add the columns that identify a value: arm and seed, protocol, colour, border, degradation, weights."""
     named = {method: _arm_and_seed(method) for method in scores["method"].unique()}
     weights = {
         name: ",".join(f"{key}:{value[:12]}" for key, value in weights_of(name).items()) for name in protocol.metrics

@@ -1,7 +1,6 @@
-"""One frame, or two in succession, with what the metrics derive from them: each computed once, on first use.
+"""Frames and pairs of frames with cached luma, features and flows, each computed on first use.
 
-The truth's views and pairs are shared by every method of an evaluation, so its luma, features and flows are computed
-once.
+All methods of an evaluation share the truth's views and pairs, so that its values are computed once.
 """
 
 import functools
@@ -28,11 +27,11 @@ def whole(frame: np.ndarray) -> np.ndarray:
 
 
 class View:
-    """One 8-bit frame as a protocol looks at it.
+    """One 8-bit frame, cropped and converted as a protocol demands.
 
     Args:
         frame: uint8 (H, W, 3) RGB.
-        crop: what the protocol looks at; flows are computed on the full frame and cropped after.
+        crop: cuts the border; flows are computed on the full frame and cropped afterwards.
         colour: "y" or "rgb", for fidelity.
         device: where networks run.
 
@@ -95,7 +94,7 @@ class Pair:
         return self._flows[estimator]
 
     def correspondence(self, estimator: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Flow from this frame back to the previous one (1, 2, H, W), and the pixels visible in both: (1, 1, H, W) bool."""
+        """Flow from this frame to the previous one (1, 2, H, W), and which pixels both show: (1, 1, H, W) bool."""
         if estimator not in self._correspondences:
             forward = torch.from_numpy(self.flow(estimator))[None]
             backward = torch.from_numpy(flow.estimator(estimator)(self.current.full, self.previous.full))[None]

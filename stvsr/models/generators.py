@@ -25,6 +25,7 @@ MMAGIC_NAMES = {  # regular expression of MMagic's name -> the name here, as in 
     r"^upsample([12])\.upsample_conv\.": r"upconv\1.",
 }
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+PUBLISHED_WINDOW = 50  # frames that published BasicVSR should see together: it gains from every one of them
 KINDS = {"rbpn": (RBPN, RBPNConfig), "basicvsr": (BasicVSR, BasicVSRConfig)}
 PRESETS: dict[str, RBPNConfig | BasicVSRConfig] = {
     "rbpn": RBPNConfig(),
@@ -99,7 +100,8 @@ def load_generator(name_or_path: str | Path) -> tuple[Generator, dict]:
     """
     name = str(name_or_path)
     if name in PUBLISHED:
-        return load_basicvsr(name).eval(), {"model": "basicvsr", "name": name, "sha256": assets.ASSETS[name].sha256}
+        known = {"model": "basicvsr", "name": name, "sha256": assets.ASSETS[name].sha256, "window": PUBLISHED_WINDOW}
+        return load_basicvsr(name).eval(), known
     path = weights_file(name)
     if not path:
         known = ", ".join([*shipped_weights(), *PUBLISHED])

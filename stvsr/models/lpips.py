@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Sequence
 
-import lpips as package
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -27,6 +26,8 @@ class LPIPS:
     """
 
     def __init__(self, net: str = "alex", device: torch.device | str = "cpu"):
+        import lpips as package  # takes seconds (it imports torchvision), and most commands need no LPIPS
+
         self.device = torch.device(device)
         # the package first draws a random backbone: keep the caller's random state
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():

@@ -56,12 +56,12 @@ class SPyNet(nn.Module):
             (B, 2, H, W) flow in pixels, (dx, dy).
         """
         height, width = first.shape[-2:]
-        tall, wide = (-(-side // MULTIPLE) * MULTIPLE for side in (height, width))
+        tall, wide = ((side + MULTIPLE - 1) // MULTIPLE * MULTIPLE for side in (height, width))
         with torch.autocast(first.device.type, enabled=False):
             pyramids = (self._pyramid(_stretch(image.float(), tall, wide)) for image in (first, second))
             flow = self._refine(*pyramids)
-        unit = flow.new_tensor([width / wide, height / tall]).view(1, 2, 1, 1)
-        return _stretch(flow, height, width) * unit
+        flow = _stretch(flow, height, width)
+        return torch.cat([flow[:, :1] * (width / wide), flow[:, 1:] * (height / tall)], dim=1)
 
     def _pyramid(self, image: Tensor) -> list[Tensor]:
         """Return the normalised image at all levels, coarsest first."""

@@ -18,7 +18,6 @@ import torch
 from traitlets.config import Config
 
 from stvsr.errors import InputError
-from stvsr.report.build import build_report
 from stvsr.runs.deadline import STOPPED, deadline
 from stvsr.runs.files import read_json, write_json
 from stvsr.study.manifest import write_manifest
@@ -56,7 +55,7 @@ def reproduce(
     """
     parsed = load_study(study, out)
     if report_only:
-        print(f"report: {build_report(parsed.out)}")
+        print(f"report: {_build_report(parsed.out)}")
         return 0
     plans = make_plans(parsed, only)
     for plan in plans.values():
@@ -71,8 +70,14 @@ def reproduce(
     if any(state == "stopped" for state in states.values()):
         print(f"not finished, checkpoints are saved: run the same command to go on ({parsed.out})")
         return 75
-    print(f"report: {build_report(parsed.out)}")
+    print(f"report: {_build_report(parsed.out)}")
     return 1 if any(state in ("failed", "blocked") for state in states.values()) else 0
+
+
+def _build_report(folder: Path) -> Path:
+    from stvsr.report.build import build_report  # takes seconds to import, and a dry run needs no report
+
+    return build_report(folder)
 
 
 def run_plans(study: Study, plans: dict[str, Plan], jobs: int = 1, scheduler: str = "") -> dict[str, str]:

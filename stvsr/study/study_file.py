@@ -8,6 +8,7 @@ relative to where the command runs.
 
 import ast
 import difflib
+import functools
 import graphlib
 import itertools
 import math
@@ -200,6 +201,11 @@ def inspect_parameters(notebook: Path) -> dict[str, tuple[str, object]]:
     if not notebook.is_file():
         known = ", ".join(sorted(file.stem for file in NOTEBOOKS.glob("*.ipynb")))
         raise InputError(f"notebook {notebook.stem} does not exist: choose from {known}")
+    return dict(_inspect(notebook, notebook.stat().st_mtime_ns))
+
+
+@functools.lru_cache(maxsize=64)  # many steps share a notebook
+def _inspect(notebook: Path, _changed: int) -> dict[str, tuple[str, object]]:
     parameters = {}
     for name, said in papermill.inspect_notebook(str(notebook)).items():
         if said["inferred_type_name"].removeprefix("list[").removesuffix("]") not in TYPES:

@@ -259,9 +259,10 @@ def test_interruption_leaves_a_playable_part(tmp_path, capsys, monkeypatch, numb
         signal.signal(number, before)
     partial = tmp_path / target.replace("out", "out.partial")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mp4", partial.name]
-    assert len(read_clip(partial)) == 5
+    kept = len(read_clip(partial))  # what was upscaled before the interruption is written too
+    assert 5 <= kept <= 12
     said = capsys.readouterr()
-    assert f"the first 5 frames are kept in {partial}" in said.out and "Traceback" not in said.err
+    assert f"the first {kept} frames are kept in {partial}" in said.out and "Traceback" not in said.err
 
 
 def test_what_will_happen_is_said_beforehand(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Streams through networks: windows, tiles and shots change nothing that can be seen, and bound what is held."""
+"""Upscaling a stream: windows, tiles and shots leave no visible trace and bound the memory."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from stvsr.data.windows import centred, overlapping, window_indices
 from stvsr.degradation import bicubic_up, degrade, to_float, to_uint8
 from stvsr.errors import InputError
 from stvsr.flow import estimator
-from stvsr.inference import upscaler
+from stvsr.inference import memory
 from stvsr.inference.tiles import Tile, blend_weight, cut, upscale_tiles
 from stvsr.inference.upscaler import InferenceConfig, load_upscaler
 from stvsr.models.basicvsr import BasicVSR, BasicVSRConfig
@@ -35,7 +35,8 @@ def checkpoints(tmp_path_factory):
 
 
 def upscale(path, frames, **config):
-    return np.stack(list(load_upscaler(path, config=InferenceConfig(**{"tile": 0} | config))(frames)))
+    config = {"tile": 0, "precision": "full"} | config
+    return np.stack(list(load_upscaler(path, config=InferenceConfig(**config))(frames)))
 
 
 def test_bicubic_is_the_degradation_s_own():
@@ -60,7 +61,7 @@ def test_no_frames_in_no_frames_out():
 
 def test_rbpn_stream_equals_the_definition(checkpoints):
     frames = moving(6, 18, 20)
-    upscaler = load_upscaler(checkpoints / "rbpn.safetensors")
+    upscaler = load_upscaler(checkpoints / "rbpn.safetensors", config=InferenceConfig(precision="full"))
     dis = estimator("dis")
     for centre, result in enumerate(upscaler(iter(frames))):
         window = frames[window_indices(centre, 5, 6)]
@@ -73,7 +74,7 @@ def test_rbpn_stream_equals_the_definition(checkpoints):
 
 def test_clip_within_one_window_is_the_network_s_own(checkpoints):
     frames = moving(6, 18, 20)
-    upscaler = load_upscaler(checkpoints / "basicvsr.safetensors")
+    upscaler = load_upscaler(checkpoints / "basicvsr.safetensors", config=InferenceConfig(precision="full"))
     with torch.inference_mode():
         expected = to_uint8(upscaler.network(to_float(frames)[None])[0])
     assert np.array_equal(np.stack(list(upscaler(frames))), expected)
@@ -187,15 +188,15 @@ def test_half_precision_is_close(checkpoints):
     frames = moving(4, 20, 24)
     for name in ("rbpn", "basicvsr"):
         path = checkpoints / f"{name}.safetensors"
-        assert np.abs(upscale(path, frames, half=True).astype(int) - upscale(path, frames)).mean() < 1.5
+        assert np.abs(upscale(path, frames, precision="bfloat16").astype(int) - upscale(path, frames)).mean() < 1.5
 
 
 @pytest.mark.parametrize("name", ["rbpn", "basicvsr"])
-@pytest.mark.parametrize("half", [False, True])
-def test_without_half_precision_convolutions_are_exact_on_a_gpu_too(checkpoints, monkeypatch, name, half):
+@pytest.mark.parametrize("precision", ["full", "bfloat16"])
+def test_without_half_precision_convolutions_are_exact_on_a_gpu_too(checkpoints, monkeypatch, name, precision):
     seen = set()
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    upscaler = load_upscaler(checkpoints / f"{name}.safetensors", config=InferenceConfig(tile=0, half=half))
+    upscaler = load_upscaler(checkpoints / f"{name}.safetensors", config=InferenceConfig(tile=0, precision=precision))
     for module in upscaler.network.modules():
         if isinstance(module, torch.nn.Conv2d):
             module.register_forward_hook(
@@ -203,7 +204,7 @@ def test_without_half_precision_convolutions_are_exact_on_a_gpu_too(checkpoints,
             )
     before = torch.backends.cudnn.deterministic
     list(upscaler(moving(3, 16, 20)))
-    assert seen == {(True, before) if half else (False, True)}
+    assert seen == {(False, True) if precision == "full" else (True, before)}
     assert torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.deterministic == before
 
 
@@ -211,7 +212,7 @@ def test_tile_follows_the_free_memory(checkpoints, monkeypatch):
     path, size = checkpoints / "basicvsr.safetensors", (720, 1280)
 
     def plan(gigabytes):
-        monkeypatch.setattr(upscaler, "free_memory", lambda device: (gigabytes * 1e9, gigabytes * 1e9))
+        monkeypatch.setattr(memory, "free_memory", lambda device: (gigabytes * 1e9, gigabytes * 1e9))
         return load_upscaler(path).plan(size)
 
     assert plan(1000).tile == 0
@@ -224,16 +225,33 @@ def test_tile_follows_the_free_memory(checkpoints, monkeypatch):
 
 def test_plan_is_settled_once(checkpoints, monkeypatch):
     upscaler = load_upscaler(checkpoints / "basicvsr.safetensors")
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: (1e12, 1e12))
+    monkeypatch.setattr(memory, "free_memory", lambda device: (1e12, 1e12))
     first = upscaler.plan((720, 1280))
-    monkeypatch.setattr(upscaler, "free_memory", lambda device: (1e6, 1e6))
+    monkeypatch.setattr(memory, "free_memory", lambda device: (1e6, 1e6))
     assert upscaler.plan((720, 1280)) is first
+
+
+def test_window_is_the_weights_recommendation_or_shorter_for_want_of_memory(checkpoints, monkeypatch):
+    size = (144, 180)
+    monkeypatch.setattr(memory, "free_memory", lambda device: (1e12, 1e12))
+    assert load_upscaler(checkpoints / "basicvsr.safetensors").plan(size).window == 20
+    assert load_upscaler("basicvsr-bi").plan(size).window == 50
+    assert load_upscaler("basicvsr-bi", config=InferenceConfig(window=7)).plan(size).window == 7
+    monkeypatch.setattr(memory, "free_memory", lambda device: (1.8e9, 1.8e9))
+    short = load_upscaler("basicvsr-bi").plan(size)
+    assert short.window == 20 and short.tile == 0
+
+
+def test_recommended_window_is_read_from_a_checkpoint(tmp_path):
+    save_generator(tmp_path / "long.safetensors", BasicVSR(BasicVSRConfig(features=4, blocks=1)), window=31)
+    assert load_upscaler(tmp_path / "long.safetensors").plan((16, 16)).window == 31
 
 
 @pytest.mark.parametrize(
     ("values", "words"),
     [({"tile": 63}, "tile is 63"), ({"tile_overlap": 2}, "tile overlap is 2"), ({"window": 0}, "window is 0"),
-     ({"window": 4, "window_overlap": 3}, "3 shared")],
+     ({"window": 4, "window_overlap": 3}, "3 shared"), ({"window_overlap": -1}, "-1 shared"),
+     ({"precision": "half"}, "precision 'half' is unknown: choose from auto, full")],
 )  # fmt: skip
 def test_impossible_settings_are_named(values, words):
     with pytest.raises(InputError, match=words):
