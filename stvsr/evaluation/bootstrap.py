@@ -164,7 +164,9 @@ def _by_frames(values: Sequence[np.ndarray], cells: np.ndarray) -> tuple[float, 
     if seeds == 1:
         return float(np.sqrt(variance)), freedom, none
     between = cells.mean(axis=1).var(ddof=1) / seeds
-    return float(np.sqrt(variance + between)), float(_satterthwaite([variance, between], [freedom, seeds - 1])), none
+    # Satterthwaite's degrees of freedom promise too much when few seeds vary as much as frames do: 10% false verdicts
+    # instead of 5% with three seeds and two clips. The seeds' own are the safe choice.
+    return float(np.sqrt(variance + between)), float(min(freedom, seeds - 1)), none
 
 
 def block_length(count: int) -> int:
