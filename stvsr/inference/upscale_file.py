@@ -165,7 +165,8 @@ def _upscale_clip(config: UpscaleConfig, say: Callable[[str], None], *, progress
     with open_clip(config.input, rate=config.fps and Fraction(config.fps).limit_denominator(1_000_000)) as clip:
         span = _span(config, clip)
         upscaler = load_upscaler(config.model, pick_device(config.device), config.inference)
-        upscaler.settle_precision(frame for _, frame in clip.timed(span.start, span.stop))
+        with contextlib.suppress(BrokenClip):  # raised again where the frames before the damage are upscaled
+            upscaler.settle_precision(frame for _, frame in clip.timed(span.start, span.stop))
         with _writer(config, clip, span, upscaler.scale) as out:
             for line in describe(config, clip, upscaler, out):
                 say(line)
@@ -219,7 +220,7 @@ def _run(
     progress: bool, say: Callable[[str], None],
 ) -> None:  # fmt: skip
     # Frames leave the upscaler in the order and number in which they came: each finds its time and source here.
-    pending: deque[tuple[Fraction, np.ndarray]] = deque()  # read and not yet written
+    pending: deque[tuple[Fraction, np.ndarray]] = deque()  # as many as the upscaler holds back
     broken: list[BrokenClip] = []
 
     def read() -> Iterator[np.ndarray]:
