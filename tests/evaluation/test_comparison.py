@@ -323,7 +323,7 @@ def test_an_arm_that_equals_its_twin_is_hardly_ever_credited(clips, seeds):
         uncorrected += (found["p"] < 0.05).any()
     # at most the nominal 5% of the runs; the standard error of 100 runs is 0.02
     assert credited / runs <= 0.05 + 0.02
-    assert uncorrected / runs > 0.15  # the simulation would find what a missing correction lets through
+    assert uncorrected / runs > max(0.1, 2 * credited / runs)  # what a missing correction would let through is seen
 
 
 def test_only_the_difference_from_the_twin_is_attributed_to_the_discriminator():
