@@ -29,7 +29,7 @@ from stvsr.inference.upscale_file import UpscaleConfig
 from stvsr.metrics.fidelity import SSIM_WINDOW
 from stvsr.metrics.protocols import METRICS, find_protocol, weights_of
 from stvsr.models.discriminators import RecurrentDiscriminator, RecurrentDiscriminatorConfig, load_srgan_start
-from stvsr.models.generators import PRESETS, build_generator, load_generator, same_size, weights_file
+from stvsr.models.generators import PRESETS, build_generator, load_generator, same_size
 from stvsr.models.pwcnet import load_pwcnet
 from stvsr.models.rbpn import RBPN
 from stvsr.models.vgg import VGGFeatures
@@ -116,6 +116,7 @@ class _Checks:
     def __init__(self, study: Study, configs: dict[str, list], machine: Machine):
         self.study, self.configs, self.machine = study, configs, machine
         self.loaded = functools.cache(load_generator)
+        self.vgg, self.pwcnet = functools.cache(VGGFeatures), functools.cache(load_pwcnet)
         self.clips = functools.cache(load_clips)
         self.validation = functools.cache(load_validation)
         self.dataset = functools.cache(self._dataset)
@@ -201,11 +202,11 @@ class _Checks:
             size = RecurrentDiscriminatorConfig(norm=arm.norm, score="raw", width=config.discriminator_width)
             yield functools.partial(load_srgan_start, RecurrentDiscriminator(size), config.srgan)
         if config.vgg:
-            yield functools.partial(VGGFeatures, "relu3_1", "vgg19", config.vgg)
+            yield functools.partial(self.vgg, "relu3_1", "vgg19", config.vgg)
         elif arm.perceptual or arm.temporal_perceptual:
             yield functools.partial(assets.locate, "vgg16")
         if config.pwcnet:
-            yield functools.partial(load_pwcnet, config.pwcnet)
+            yield functools.partial(self.pwcnet, config.pwcnet)
         elif arm.flow_adversarial:
             yield functools.partial(assets.locate, "basicvsr-bi")
 

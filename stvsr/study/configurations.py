@@ -26,7 +26,7 @@ def configurations(step: Step) -> tuple[list, list[str]]:
         try:
             exec(code, namespace)
         except (InputError, OSError) as error:
-            faults.append(str(error))
+            faults.append(str(error).partition("\n")[0])
             blamed = [
                 name
                 for name, (_, default) in defaults.items()
@@ -35,6 +35,11 @@ def configurations(step: Step) -> tuple[list, list[str]]:
             if not blamed:
                 return [], faults
             given |= {name: defaults[name][1] for name in blamed}
+        except Exception as error:
+            return [], [
+                *faults,
+                f"{step.notebook.name} cannot build its configuration: {type(error).__name__}: {error}",
+            ]
         else:
             return [value for value in namespace.values() if type(value).__name__.endswith("Config")], faults
 
