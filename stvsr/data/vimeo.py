@@ -115,7 +115,7 @@ def septuplets(root: Path, split: str, cache: Path) -> list[Septuplet]:
         InputError: a list is missing, or names something outside `sequences`, or the archive is not of Vimeo-90k.
     """
     if split.startswith("report-"):
-        names: Iterable[str] = _names(root, cache)
+        names: Iterable[str] = every_name(root, cache)
         shares = {"report-train": (0.0, 0.70), "report-validation": (0.70, 0.85), "report-test": (0.85, 1.0)}
         low, high = shares[split]
     else:
@@ -175,14 +175,14 @@ def _unpacked(root: Path, name: str, part: str) -> Septuplet:
     return Septuplet(name, part, FrameFiles(f"{root}/sequences/{name}"))
 
 
-def _names(root: Path, cache: Path) -> list[str]:
-    """Return the names of all septuplets that are there, listed or not."""
+def every_name(root: Path, cache: Path) -> list[str]:
+    """Return the names of all septuplets that are there, listed or not, sorted."""
     if root.is_file():
         return sorted(_archive(root, cache).rows)
-    return sorted(found for found in folders(root))
+    return sorted(_folders(root))
 
 
-def folders(root: Path) -> Iterator[str]:
+def _folders(root: Path) -> Iterator[str]:
     """Yield the name of every septuplet folder below `sequences`."""
     for outer in sorted(os.scandir(root / "sequences"), key=lambda entry: entry.name):
         if outer.is_dir():

@@ -8,6 +8,7 @@ import functools
 import itertools
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from stvsr import assets
 from stvsr.arms import find_arm
+from stvsr.data.checking import is_whole
 from stvsr.data.clips import Clip, load_clips, load_validation, select_clips
 from stvsr.data.loader import PREFETCH
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset
@@ -55,7 +57,7 @@ PNG = 0.6  # bytes of a PNG file per byte of its pixels, about
 COMPILERS = ("g++", "c++", "clang++", "cl")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Machine:
     """What the steps will run on. jobs: steps at once. local: whether that is this machine."""
 
@@ -92,6 +94,14 @@ def check_study(study: Study, steps: Iterable[str] | None = None, machine: Machi
     if machine.local:
         lines += checks.room(wanted)
     return _grouped(lines)
+
+
+def print_faults(study: Study, steps: Iterable[str], machine: Machine) -> list[str]:
+    """Print what `check_study` finds to the standard error stream, and return it."""
+    faults = check_study(study, steps, machine)
+    for fault in faults:
+        print(f"stvsr: {fault}", file=sys.stderr)
+    return faults
 
 
 def _grouped(lines: list[str]) -> list[str]:
@@ -162,7 +172,7 @@ class _Checks:
         """Return (step, file) of a path into the run folder, with or without `name=` before it."""
         root = f"{self.study.out}/steps/"
         name, _, file = value[value.find(root) + len(root) :].partition("/") if root in value else ("", "", "")
-        return (name, file) if name in self.study.steps else None
+        return (name, file) if file and name in self.study.steps else None
 
     # ---- weights
 
@@ -243,10 +253,10 @@ class _Checks:
         lacking, faults = [], []
         for clip in clips:
             files = [clip.files[index] for index in range(len(clip.files))] if clip.files else [clip.source]
-            lacking += [file for file in files if isinstance(file, Path) and not _has_content(file)]
+            lacking += [file for file in files if isinstance(file, Path) and not is_whole(file)]
         if lacking:
             faults.append(
-                f"{lacking[0]} is missing or empty, and {len(lacking) - 1} more files of {len(clips)} clips looked at: "
+                f"{lacking[0]} is missing or incomplete, as are {len(lacking) - 1} more files of {len(clips)} clips: "
                 "run `stvsr data check` on the folder"
             )
         for clip in (clips[0], clips[-1]):
@@ -370,12 +380,6 @@ def _empty(preset: str) -> torch.nn.Module:
 @functools.cache
 def _parameters(preset: str) -> int:
     return sum(parameter.numel() for parameter in _empty(preset).parameters())
-
-
-def _has_content(file: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return file.stat().st_size > 0
-    return False
 
 
 def _measurable(clip: Clip, config: EvaluationConfig) -> list[str]:

@@ -30,7 +30,7 @@ def configurations(step: Step) -> tuple[list, list[str]]:
             blamed = [
                 name
                 for name, (_, default) in defaults.items()
-                if re.search(rf"\b{name}\b", faults[-1]) and given[name] != default
+                if re.search(rf"\b{name.rstrip('s')}s?\b", faults[-1]) and given[name] != default  # of a list: one item
             ]
             if not blamed:
                 return [], faults
