@@ -78,7 +78,13 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "evaluate", help="score frame folders or videos against the truth, by a named protocol"
     )
     command.add_argument(
-        "--results", nargs="+", required=True, metavar="[NAME=]DIR", help="a clip or a folder of clips, one per method"
+        "--results",
+        nargs="+",
+        required=True,
+        metavar="[NAME=]DIR",
+        
+        help="a clip or a folder of clips, one per method; NAME@s0, NAME@s1 are seeds of one",
+   ,
     )
     command.add_argument(
         "--targets", required=True, metavar="DIR", help="the truth: a clip or a folder of clips with the same names"
@@ -98,6 +104,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
+    from stvsr.evaluation.results import seeds_text
     from stvsr.metrics.tables import run
 
     print(
@@ -109,6 +116,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
             csv=parsed.csv,
             degradation=parsed.degradation,
             device=parsed.device,
+            more=seeds_text,
         )
     )
     return 0

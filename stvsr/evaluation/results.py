@@ -8,7 +8,8 @@ import pandas as pd
 from jinja2 import Environment
 
 from stvsr.errors import InputError
-from stvsr.metrics.protocols import METRICS
+from stvsr.evaluation.comparison import compare, summarise
+from stvsr.metrics.protocols import METRICS, TRUTH
 from stvsr.metrics.tables import named
 from stvsr.runs.files import read_json, write_text
 
@@ -80,6 +81,25 @@ def results_text(run: Path) -> str:
         if "comparisons" in found:
             lines += [*found["comparisons"]["sentence"], ""]
     return "\n".join(lines).rstrip()
+
+
+def seeds_text(rows: pd.DataFrame) -> str:
+    """Return the means of arms over their seeds, with intervals and comparisons; empty when no arm has several seeds.
+
+    The first arm is the control: `stvsr evaluate --results theirs@s0=DIR theirs@s1=DIR mine@s0=DIR mine@s1=DIR`.
+    """
+    seeds = rows.groupby("arm", sort=False)["seed"].nunique()
+    if (seeds < 2).all():
+        return ""
+    lines = ["means over seeds and clips, with 95% intervals"]
+    for _, row in summarise(rows).iterrows():
+        interval = "" if pd.isna(row["low"]) else f" [{row['low']:.4f}, {row['high']:.4f}]"
+        label = METRICS[row["metric"]].label
+        lines.append(f"{row['arm']}, {label}: {row['mean']:.4f}{interval}, {row['seeds']} seeds, {row['clips']} clips")
+    arms = [arm for arm in seeds.index if arm != TRUTH]
+    if len(arms) > 1:
+        lines += ["", *compare(rows, arms[0])["sentence"]]
+    return "\n".join(lines)
 
 
 def compare_runs(runs: Sequence[str], *, html: Path | None = None, csv: Path | None = None) -> str:

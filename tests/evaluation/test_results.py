@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
+import tiny
 
 from stvsr import cli
 from stvsr.evaluation.results import compare_runs
@@ -62,3 +64,18 @@ def test_runs_on_other_frames_are_refused(tmp_path):
 def test_a_folder_without_a_run_is_one_line(tmp_path, capsys):
     assert cli.main(["results", str(tmp_path)]) == 2
     assert "is not a finished run: it has no run.json" in capsys.readouterr().err
+
+
+def test_evaluate_aggregates_the_seeds_of_other_peoples_models(tmp_path, capsys):
+    truth = tiny.panning(16, 48, 56).astype(int)
+    tiny.write_folder(tmp_path / "truth" / "city", truth.astype(np.uint8))
+    for name, noise in (("theirs-0", 6), ("theirs-1", 6), ("mine-0", 2), ("mine-1", 2)):
+        added = np.random.default_rng(len(name) + noise).normal(0, noise, truth.shape)
+        tiny.write_folder(tmp_path / name / "city", (truth + added).clip(0, 255).astype(np.uint8))
+    results = [f"{name[:-2]}@s{name[-1]}={tmp_path / name}" for name in ("theirs-0", "theirs-1", "mine-0", "mine-1")]
+    words = ["evaluate", "--results", *results, "--targets", str(tmp_path / "truth"), "--protocol", "literature-y"]
+    assert cli.main(words) == 0
+    text = capsys.readouterr().out
+    assert "mine, PSNR:" in text and "2 seeds, 1 clips" in text
+    assert "mine is better than theirs in PSNR" in text
+    assert "2 training seeds" in text
