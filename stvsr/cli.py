@@ -82,9 +82,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         nargs="+",
         required=True,
         metavar="[NAME=]DIR",
-        
         help="a clip or a folder of clips, one per method; NAME@s0, NAME@s1 are seeds of one",
-   ,
     )
     command.add_argument(
         "--targets", required=True, metavar="DIR", help="the truth: a clip or a folder of clips with the same names"
