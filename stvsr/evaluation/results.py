@@ -140,7 +140,7 @@ def _require_same_clips(loaded: dict[str, dict]) -> None:
     (first, clips), *others = measured.items()
     for run, found in others:
         if found != clips:
-            odd = sorted(set(found) ^ set(clips))[0]
+            odd = min(set(found) ^ set(clips))
             raise InputError(
                 f"runs {first} and {run} were not measured on the same clips and frames "
                 f"({odd[0]}, {odd[1]} frames): their means do not compare"

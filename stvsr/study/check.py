@@ -35,7 +35,7 @@ from stvsr.models.generators import PRESETS, build_generator, load_generator, sa
 from stvsr.models.pwcnet import load_pwcnet
 from stvsr.models.rbpn import RBPN
 from stvsr.models.vgg import VGGFeatures
-from stvsr.models.widening import grow
+from stvsr.models.widening import widen as widened
 from stvsr.runs.device import pick_device
 from stvsr.study.configurations import configurations
 from stvsr.study.study_file import Step, Study
@@ -203,7 +203,7 @@ class _Checks:
             if not isinstance(generator, RBPN) or not isinstance(_empty(config.generator), RBPN):
                 raise InputError(f"start {config.start} cannot be widened to {config.generator}: only an RBPN can")
             with torch.device("meta"):
-                grow(generator, preset)
+                widened(generator, preset)
 
     def networks(self, config: FinetuningConfig) -> Iterator[functools.partial]:
         """Yield the calls that load an arm's other networks."""

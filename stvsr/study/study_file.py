@@ -157,7 +157,7 @@ def _step_name(entry: dict, chosen: dict, path: Path) -> str:
 def _resolve(
     value: object, folder: Path, groups: dict, needs: list[str], optional: dict[str, str], step: str
 ) -> object:
-    """Replace references to earlier steps by paths, noting the steps in `needs` or, those of `steps:ID`, in `optional`."""
+    """Replace references to earlier steps by paths; note the steps in `needs` or, for `steps:ID`, in `optional`."""
     if isinstance(value, list):
         resolved = [_resolve(item, folder, groups, needs, optional, step) for item in value]
         return [part for item in resolved for part in (item if isinstance(item, list) else [item])]
