@@ -18,7 +18,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_reproduce, _add_evaluate, _add_degrade, _add_upscale, _add_export, _add_assets):
+    for add in (
+        _add_reproduce, _add_check, _add_results, _add_compare, _add_data,
+        _add_evaluate, _add_degrade, _add_upscale, _add_export, _add_assets,
+    ):  # fmt: skip
         add(commands)
     parsed = parser.parse_args(arguments)
     try:
@@ -77,7 +80,11 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
         "evaluate", help="score frame folders or videos against the truth, by a named protocol"
     )
     command.add_argument(
-        "--results", nargs="+", required=True, metavar="[NAME=]DIR", help="a clip or a folder of clips, one per method"
+        "--results",
+        nargs="+",
+        required=True,
+        metavar="[NAME=]DIR",
+        help="a clip or a folder of clips, one per method; NAME@s0, NAME@s1 are seeds of one",
     )
     command.add_argument(
         "--targets", required=True, metavar="DIR", help="the truth: a clip or a folder of clips with the same names"
@@ -97,6 +104,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 
 
 def _evaluate(parsed: argparse.Namespace) -> int:
+    from stvsr.evaluation.results import seeds_text
     from stvsr.metrics.tables import run
 
     print(
@@ -108,6 +116,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
             csv=parsed.csv,
             degradation=parsed.degradation,
             device=parsed.device,
+            more=seeds_text,
         )
     )
     return 0
@@ -246,3 +255,72 @@ def _assets(parsed: argparse.Namespace) -> int:
             problems += 1
             print(f"{'':18s} {error}")
     return 2 if problems else 0
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("check", help="check a study before it runs: configurations, data, weights, machine")
+    command.add_argument("study", help="name in notebooks/studies, or a .toml file")
+    command.add_argument("--out", type=Path, help="run folder (default: reports/STUDY)")
+    command.add_argument("--jobs", type=int, default=1, metavar="N", help="steps at once on this machine")
+    command.set_defaults(run=_check)
+
+
+def _check(parsed: argparse.Namespace) -> int:
+    from stvsr.study.check import Machine, print_faults
+    from stvsr.study.study_file import load_study
+
+    study = load_study(parsed.study, parsed.out)
+    faults = print_faults(study, study.steps, Machine(parsed.jobs))
+    if not faults:
+        print(f"study {parsed.study}: {len(study.steps)} steps, nothing is wrong")
+    return 2 if faults else 0
+
+
+def _add_data(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("data", help="check a data set frame by frame")
+    actions = command.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="structure, counts, sizes, unreadable frames, list entries, duplicates")
+    check.add_argument("path", help="Vimeo-90k root or its zip, a folder of frames or of clips, a video, or samples")
+    check.add_argument("--report", type=Path, metavar="FILE", help="write every fault there, not only the first ten")
+    check.add_argument("--workers", type=int, default=0, metavar="N", help="threads (default: one per processor)")
+    check.set_defaults(run=_check_data)
+
+
+def _check_data(parsed: argparse.Namespace) -> int:
+    from stvsr.data.checking import SHOWN, check_data
+    from stvsr.runs.files import write_text
+
+    report = check_data(parsed.path, workers=parsed.workers)
+    if parsed.report:
+        write_text(parsed.report, "\n".join(report.lines()) + "\n")
+    print("\n".join(report.lines(SHOWN)))
+    return 2 if report.faults else 0
+
+
+def _add_results(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("results", help="show the means and comparisons of a finished run")
+    command.add_argument("run_folder", type=Path, metavar="RUN", help="run folder, such as reports/quick")
+    command.add_argument("--json", action="store_true", help="as JSON, with all digits")
+    command.set_defaults(run=_results)
+
+
+def _results(parsed: argparse.Namespace) -> int:
+    from stvsr.evaluation.results import results_json, results_text
+
+    print(results_json(parsed.run_folder) if parsed.json else results_text(parsed.run_folder))
+    return 0
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("compare", help="finished runs in one table, or one HTML page")
+    command.add_argument("run_folders", nargs="+", metavar="RUN", help="run folders, or NAME=FOLDER")
+    command.add_argument("--html", type=Path, metavar="FILE", help="write a self-contained page there")
+    command.add_argument("--csv", type=Path, metavar="FILE", help="write the table there, with all digits")
+    command.set_defaults(run=_compare)
+
+
+def _compare(parsed: argparse.Namespace) -> int:
+    from stvsr.evaluation.results import compare_runs
+
+    print(compare_runs(parsed.run_folders, html=parsed.html, csv=parsed.csv))
+    return 0

@@ -3,7 +3,6 @@
 A clip is a run of frames with no cut in it: a Vimeo-90k septuplet, a folder of frames (Vid4), one shot of a video file.
 """
 
-import codecs
 import dataclasses
 import functools
 import hashlib
@@ -17,7 +16,9 @@ import numpy as np
 import pandas as pd
 
 from stvsr import assets
+from stvsr.data import vimeo
 from stvsr.data.shots import find_cuts
+from stvsr.data.vimeo import ZippedImage
 from stvsr.degradation import resize, to_float, to_uint8
 from stvsr.errors import InputError
 from stvsr.runs.files import write_atomic
@@ -28,7 +29,9 @@ from stvsr.video.reader import read_clip, read_image
 SAMPLES = ("bikes", "bigbuckbunny", "carphone", "night-city")
 HELD_OUT = ("night-city",)  # samples that are only for evaluation: all of their shots belong to the test split
 SPLITS = {"train": 0.70, "validation": 0.85, "test": 1.0}  # the report's 70-15-15, as where each part ends
-ALL_SPLITS = (*SPLITS, "official-train", "official-test", "all")
+ALL_SPLITS = (*SPLITS, *(f"report-{split}" for split in SPLITS), "official-train", "official-test", "all")
+# the split that validates a training on each; clips of the others validate themselves
+VALIDATED_BY = {"train": "validation", "report-train": "report-validation", "official-train": ""}
 SHORTEST_SHOT = 7
 
 
@@ -38,7 +41,7 @@ class Clip:
 
     name: identifier, unique in a data set. height, width: HR size in pixels. `files` for a folder of frames, one path
     each; otherwise `source` is a video file and the clip is its frames start..stop-1. `shrink` divides the HR size
-    first (more texture per clip in training).
+    first (more texture per clip in training). `part`: of a Vimeo-90k septuplet, its list: train, test or unlisted.
     """
 
     name: str
@@ -47,8 +50,9 @@ class Clip:
     width: int
     start: int
     stop: int
-    files: tuple[Path, ...] = ()
+    files: Sequence[Path] | Sequence[ZippedImage] = ()
     shrink: float = 1.0
+    part: str = ""
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -71,17 +75,37 @@ class Clip:
         """Return the SHA-256 of the file, or of the frames' files in order."""
         if not self.files:
             return digest(self.source)
-        return hashlib.sha256("".join(digest(file) for file in self.files).encode()).hexdigest()
+        return hashlib.sha256("".join(_digest(file) for file in self.files).encode()).hexdigest()
+
+    def identity(self) -> str:
+        """Return what tells a generator's training clips from others, cheaply: 12 hexadecimal digits.
+
+        The hash of a Vimeo-90k septuplet's official name, else of the video's content and the first frame's index, or
+        of the first frame's file. Renaming or moving a clip changes nothing, nor does shrinking it; encoding it again
+        does.
+        """
+        if self.part:
+            known = f"vimeo-90k {self.name if self.shrink == 1 else self.name.rpartition('/')[0]}"
+        elif self.files:
+            known = _digest(self.files[self.start])
+        else:
+            known = f"{digest(self.source)} {self.start}"
+        return hashlib.sha256(known.encode()).hexdigest()[:12]
+
+
+def _digest(file: Path | ZippedImage) -> str:
+    return hashlib.sha256(file.getvalue()).hexdigest() if isinstance(file, ZippedImage) else digest(file)
 
 
 def load_clips(data: str | Sequence[str], split: str = "all") -> list[Clip]:
     """Return the clips of one or more data sets, sorted by name, cut at shots.
 
     Args:
-        data: `samples`, `samples:NAME`, a video file, a folder of frames, a folder of either, or a Vimeo-90k root;
-            or several of them. `SOURCE@SPLIT` gives one source a split of its own.
-        split: `train`, `validation` or `test` (70-15-15, see `split_of`), `official-train` or `official-test`
-            (Vimeo-90k's lists), or `all`.
+        data: `samples`, `samples:NAME`, a video file, a folder of frames, a folder of either, a Vimeo-90k root or its
+            zip archive; or several of them. `SOURCE@SPLIT` gives one source a split of its own.
+        split: `train`, `validation` or `test`: 70-15-15 by name (`split_of`), but of Vimeo-90k the official training
+            list, 95 to 5, and the official test list; `report-train`, `report-validation` or `report-test`: 70-15-15
+            of Vimeo-90k too, as in the 2019 report; `official-train` or `official-test`: Vimeo-90k's lists; or `all`.
 
     Raises:
         InputError: something is missing, empty, or the split leaves no clip.
@@ -92,9 +116,40 @@ def load_clips(data: str | Sequence[str], split: str = "all") -> list[Clip]:
         part = own or split
         if part not in ALL_SPLITS:
             raise InputError(f"split {part!r} is unknown: choose from {', '.join(ALL_SPLITS)}")
-        clips += [clip for clip in _find(path, part) if part not in SPLITS or split_of(clip.name) == part]
+        root = Path(path).expanduser()
+        if vimeo.is_root(root):
+            clips += [_septuplet(root, found) for found in vimeo.septuplets(root, part, cache_folder())]
+            continue
+        if part.startswith("official-"):
+            raise InputError(f"split {part} is one of Vimeo-90k's lists, {path} has none: use train, test or all")
+        wanted = part.removeprefix("report-")
+        clips += [clip for clip in _find(path) if wanted == "all" or split_of(clip.name) == wanted]
     if not clips:
         raise InputError(f"no clip is left of {data} in split {split}: add clips or use split all")
+    return sorted(clips, key=lambda clip: clip.name)
+
+
+def load_validation(data: Sequence[str], split: str, validation: Sequence[str] = ()) -> list[Clip]:
+    """Return the clips that validate a training on `split` of `data`: those of `validation` where it is given.
+
+    Otherwise `train` and `report-train` are validated by the split of that name; other splits by the training clips
+    themselves, which shows progress but no generalisation.
+
+    Raises:
+        InputError: as `load_clips`; or a source trains on the whole official list, and nothing validates it.
+    """
+    if validation:
+        return load_clips(validation)
+    clips = []
+    for source in data:
+        path, own = split_source(source)
+        held_out = VALIDATED_BY.get(own or split, own or split)
+        if not held_out:
+            raise InputError(
+                f"split {own or split} leaves nothing of {path} to validate on: "
+                "name sources in validation, or use split train, which holds 5% out"
+            )
+        clips += load_clips(f"{path}@{held_out}")
     return sorted(clips, key=lambda clip: clip.name)
 
 
@@ -112,13 +167,15 @@ def split_of(name: str) -> str:
     """
     if name.rpartition("-")[0] in HELD_OUT:
         return "test"
-    fraction = int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
-    return next(split for split, end in SPLITS.items() if fraction < end)
+    place = vimeo.fraction(name)
+    return next(split for split, end in SPLITS.items() if place < end)
 
 
 def describe(clips: Sequence[Clip]) -> pd.DataFrame:
     """Return a table of clips: name, frames, size, split by name, source file or folder."""
-    rows = [(c.name, len(c), f"{c.width}x{c.height}", split_of(c.name), c.source.name, c.start) for c in clips]
+    rows = [
+        (c.name, len(c), f"{c.width}x{c.height}", c.part or split_of(c.name), c.source.name, c.start) for c in clips
+    ]
     return pd.DataFrame(rows, columns=["clip", "frames", "size", "split", "source", "first frame"])
 
 
@@ -139,15 +196,13 @@ def shrink_clip(clip: Clip, factor: float) -> Clip:
     return dataclasses.replace(clip, name=f"{clip.name}/{factor:g}", height=height, width=width, shrink=factor)
 
 
-def _find(source: str, split: str) -> list[Clip]:
+def _find(source: str) -> list[Clip]:
     if source == "samples" or source.startswith("samples:"):
         names = SAMPLES if source == "samples" else (source.removeprefix("samples:"),)
         return [clip for name in names for clip in _shots(assets.locate(name), name)]
     path = Path(source).expanduser()
     if not path.exists():
         raise InputError(f"data {source} does not exist: give a video, a folder of frames or clips, or samples")
-    if (path / "sequences").is_dir():
-        return _vimeo(path, split)
     found = find_clips(path, "data")
     for note in found.notes:
         print_note(note)
@@ -165,7 +220,7 @@ def _folder(path: Path, name: str) -> Clip:
 
 
 def _shots(path: Path, name: str) -> list[Clip]:
-    """Cut a video into shots; those of fewer than seven frames, a septuplet, are left out (unless it is the whole file)."""
+    """Cut a video into shots; those of fewer than seven frames are left out, unless it is the whole file."""
     frames = _decoded(path, 1.0)
     _, height, width, _ = frames.shape
     edges = [0, *_cuts(path), len(frames)]
@@ -176,32 +231,17 @@ def _shots(path: Path, name: str) -> list[Clip]:
     return [clip(name=f"{name}-{i:02d}", start=start, stop=stop) for i, (start, stop) in enumerate(spans)]
 
 
-def _vimeo(root: Path, split: str) -> list[Clip]:
-    lists = {"official-train": ["sep_trainlist.txt"], "official-test": ["sep_testlist.txt"]}
-    names = lists.get(split, ["sep_trainlist.txt", "sep_testlist.txt"])
-    missing = [name for name in names if not (root / name).is_file()]
-    if missing:
-        raise InputError(f"Vimeo-90k root {root} has no {missing[0]}: unpack the septuplet archive completely")
-    lines = [line.strip() for name in names for line in _read_list(root / name).splitlines() if line.strip()]
-    return [_septuplet(root, line) for line in lines]
-
-
-def _read_list(path: Path) -> str:
-    """Return a list's text: UTF-8 or UTF-16, with or without a byte order mark, as editors on Windows write it."""
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(f"Vimeo-90k list {path} is not UTF-8 text: save it as UTF-8") from None
-
-
-def _septuplet(root: Path, line: str) -> Clip:
-    folder = root / "sequences" / line
-    if ".." in Path(line).parts or Path(line).is_absolute():
-        raise InputError(f"Vimeo-90k list names {line}: only folders below sequences are read")
-    files = tuple(folder / f"im{i}.png" for i in range(1, 8))
-    height, width = 256, 448
-    return Clip(name=line, source=folder, height=height, width=width, start=0, stop=7, files=files)
+def _septuplet(root: Path, found: vimeo.Septuplet) -> Clip:
+    return Clip(
+        name=found.name,
+        source=root,
+        height=vimeo.HEIGHT,
+        width=vimeo.WIDTH,
+        start=0,
+        stop=vimeo.FRAMES,
+        files=found.files,
+        part=found.part,
+    )
 
 
 @functools.lru_cache(maxsize=256)

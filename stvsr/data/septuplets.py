@@ -21,7 +21,8 @@ def require_window(clips: Sequence[Clip], num_frames: int) -> None:
     for clip in clips:
         if len(clip) < num_frames:
             raise InputError(
-                f"clip {clip.name} has {len(clip)} frames, the window needs {num_frames}: lower num_frames or drop the clip"
+                f"clip {clip.name} has {len(clip)} frames, the window needs {num_frames}: "
+                "lower num_frames or drop the clip"
             )
 
 

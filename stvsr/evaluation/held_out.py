@@ -18,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from stvsr.data.clips import Clip, load_clips, select_clips
+from stvsr.data.seen import seen
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
 from stvsr.errors import InputError
 from stvsr.evaluation import comparison
@@ -36,6 +37,8 @@ from stvsr.video.writer import write_frames
 SCALE = 4
 PARALLEL_PIXELS = 50_000_000  # about half a minute of scoring: below, starting processes costs more than it saves
 CONTROL = "pixel-control"
+BICUBIC = "bicubic"
+TRAINED = " (trained on these clips)"  # after an arm's name in tables
 WORDS = (  # columns of text
     "method", "arm", "reference", "clip", "protocol", "metric", "verdict", "sentence", "colour", "border", "degradation",
     "weights",
@@ -94,7 +97,7 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
         InputError: no clip is left, or one is shorter than the protocols need, or weights cannot be read.
     """
     for weights in config.methods.values():
-        if weights != "bicubic":
+        if weights != BICUBIC:
             load_generator(weights)
     clips = load_clips(config.data, config.split)
     clips = select_clips(clips, config.clips) if config.clips else clips
@@ -107,6 +110,8 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
             raise InputError(
                 f"{other.source} and {clip.source} are both named {clip.name}: give each clip a name of its own"
             )
+    scored = list(named.values())
+    trained = {name: set(seen(weights, scored)) for name, weights in config.methods.items() if weights != BICUBIC}
     entries = []
     for name, clip in tqdm(named.items(), desc="clips", unit="clip", mininterval=5):
         count = min(len(clip), config.frames or len(clip))
@@ -116,7 +121,7 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
             "split": config.split, "height": frames.shape[1], "width": frames.shape[2],
             "degradation": config.degradation,
         }  # fmt: skip
-        entries.append(entry)
+        entries.append(entry | {"trained_on_by": [method for method, clips in trained.items() if clip.name in clips]})
         _rewrite(folder / "outputs" / TRUTH / name, frames, stamp=str(entry))
         lr = (degrade(frame[None], config.degradation, SCALE)[0] for frame in frames)
         _rewrite(folder / "lr" / name, lr, stamp=str(entry))
@@ -213,7 +218,7 @@ def _keep_only(folder: Path, names: Iterable[str]) -> None:
 
 def summarise(config: EvaluationConfig, folder: Path, metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Write and return the means, and the differences from the control and from twins (empty where neither is there)."""
-    summary = comparison.summarise(metrics)
+    summary = mark_trained(comparison.summarise(metrics), folder)
     control = config.control if config.control in set(metrics["arm"]) else None
     comparisons = comparison.compare(metrics, control)
     write_csv(folder / "summary.csv", summary)
@@ -222,6 +227,15 @@ def summarise(config: EvaluationConfig, folder: Path, metrics: pd.DataFrame) -> 
     else:
         (folder / "comparisons.csv").unlink(missing_ok=True)
     return summary, comparisons
+
+
+def mark_trained(summary: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Add column `trained_on`: on how many of the clips the arm was trained, so that its scores are not held out."""
+    arms = [
+        {method.rpartition("@")[0] or method for method in entry["trained_on_by"]}
+        for entry in read_json(folder / "data.json")
+    ]
+    return summary.assign(trained_on=[sum(arm in found for found in arms) for arm in summary["arm"]])
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
@@ -240,6 +254,8 @@ def read_csv(path: Path) -> pd.DataFrame:
 def table_of(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
     """Return one protocol's means as a table, a row per arm and a column per metric; its caption names the protocol."""
     rows = summary[summary["protocol"] == find_protocol(protocol).name]
+    if "trained_on" in rows:
+        rows = rows.assign(arm=rows["arm"].where(rows["trained_on"] == 0, rows["arm"] + TRAINED))
     return rows.pivot_table(index="arm", columns="metric", values="mean", sort=False)
 
 

@@ -277,6 +277,7 @@ def _labelled(scores: pd.DataFrame, protocol: Protocol, degradation: str) -> pd.
 
 
 def _arm_and_seed(method: str) -> tuple[str, int | None]:
-    """Split `arm@seed`; a name without a number after its last @ is an arm without seeds."""
+    """Split `arm@seed` or `arm@sSEED`; a name without a number after its last @ is an arm without seeds."""
     arm, _, seed = method.rpartition("@")
+    seed = seed.removeprefix("s")
     return (arm, int(seed)) if arm and seed.isdecimal() else (method, None)

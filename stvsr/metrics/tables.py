@@ -1,7 +1,7 @@
 """Scores as text, JSON and CSV; one protocol per table, its settings beside it."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ def run(
     csv: str | None = None,
     degradation: str = "other",
     device: str = "cpu",
+    more: Callable[[pd.DataFrame], str] | None = None,
 ) -> str:
     """Do what `stvsr evaluate` does: score, write the files that are asked for, return the table to print.
 
@@ -35,6 +36,7 @@ def run(
         csv: file for one row per value, columns of `metrics.csv`.
         degradation: "bi", "bd" or "other".
         device: where measuring networks run.
+        more: text to print below the table, from its rows.
 
     Raises:
         InputError: names clash, or as for `evaluate`.
@@ -44,7 +46,8 @@ def run(
         write_text(Path(csv), rows.to_csv(index=False, lineterminator="\n"))
     if json:
         write_json(Path(json), record(rows))
-    return text(rows)
+    below = more(rows) if more else ""
+    return f"{text(rows)}\n\n{below}" if below else text(rows)
 
 
 def named(results: Sequence[str]) -> dict[str, Path]:

@@ -20,6 +20,7 @@ from traitlets.config import Config
 from stvsr.errors import InputError
 from stvsr.runs.deadline import STOPPED, deadline
 from stvsr.runs.files import read_json, write_json
+from stvsr.study.check import Machine, print_faults
 from stvsr.study.manifest import write_manifest
 from stvsr.study.plan import Plan, _plan_step, make_plans
 from stvsr.study.study_file import Study, load_study
@@ -40,15 +41,15 @@ def reproduce(
     dry_run: bool = False,
     report_only: bool = False,
 ) -> int:
-    """Run a study and build its report; return the exit status: 0, 1 when a step failed, 75 when time ran out.
+    """Run a study and build its report; return the exit status: 0, 1 a step failed, 2 a check failed, 75 time ran out.
 
     Args:
         study: a name in notebooks/studies or a TOML file. out: run folder, reports/NAME by default.
         only: run this step and what it needs. jobs: steps at once on this machine, among which its GPUs are dealt out.
         scheduler: address of a Dask cluster that runs the steps instead. minutes: after so long start no step, and stop
         trainings
-            with checkpoints. dry_run: say what would run and why, and do nothing. report_only: build the report from
-            what is there.
+            with checkpoints. dry_run: say what would run and why, check it all, and run nothing.
+            report_only: build the report from what is there.
 
     Raises:
         InputError: the study, a parameter or a name is wrong; said before anything runs.
@@ -60,8 +61,9 @@ def reproduce(
     plans = make_plans(parsed, only)
     for plan in plans.values():
         print(f"{'run ' if plan.run else 'skip'} {plan.step.name:28s} {plan.reason}")
-    if dry_run:
-        return 0
+    faults = print_faults(parsed, [name for name, plan in plans.items() if plan.run], Machine(jobs, not scheduler))
+    if faults or dry_run:
+        return 2 if faults else 0
     if minutes:
         os.environ["STVSR_DEADLINE"] = str(time.time() + 60 * minutes)
     started = time.time()

@@ -1,9 +1,12 @@
 """A study file: what it may say, and that every step's parameters fit its notebook.
 
 A study (TOML) has a title, a question and steps. A step names a notebook, its parameters, and optionally a `matrix`
-that repeats it. `step:ID/FILE` in a parameter is a file of an earlier step; `steps:ID` in a list stands for the
-generators of all repetitions of ID, as `name=path`, and those that fail are left out of the list. Relative paths are
-relative to where the command runs.
+that repeats it. `[defaults]` holds parameters of every step whose notebook knows them; a step's own come first.
+
+`{step = "ID", file = "FILE"}` in a parameter is a file of an earlier step, its generator where `file` is left out;
+`{name = "rbpn", step = "ID"}` in a list is `rbpn=PATH`; `{steps = "ID"}` in a list stands for the generators of all
+repetitions of ID, as `name=path`, and those that fail are left out of the list. The same as text: `step:ID/FILE`,
+`rbpn=step:ID/FILE`, `steps:ID`. Relative paths are relative to where the command runs.
 """
 
 import ast
@@ -80,13 +83,14 @@ def load_study(study: str, out: Path | None = None) -> Study:
     entries = content.get("steps", [])
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InputError(f"study {path.name}: steps must be tables in double brackets: write [[steps]] above each")
-    _known(content, ("title", "question", "steps"), f"study {path.name}")
+    _known(content, ("title", "question", "defaults", "steps"), f"study {path.name}")
+    defaults = _defaults(content, path)
     folder = Path(out or Path("reports") / path.stem).resolve()
     if set("{}") & set(str(folder)):
         raise InputError(f"run folder {folder} has braces in its name, which papermill reads as fields: choose another")
     steps, groups = {}, {}
     for entry in content.get("steps", []):
-        for step in _expand(entry, folder, groups, path):
+        for step in _expand(entry, defaults, folder, groups, path):
             if step.name in steps:
                 raise InputError(f"study {path.name} has two steps named {step.name}: give each its own name")
             steps[step.name] = step
@@ -103,7 +107,19 @@ def load_study(study: str, out: Path | None = None) -> Study:
     )
 
 
-def _expand(entry: dict, folder: Path, groups: dict, path: Path) -> Iterator[Step]:
+def _defaults(content: dict, path: Path) -> dict:
+    """Return a study's `[defaults]`; InputError when one is a parameter of none of its notebooks."""
+    defaults = content.get("defaults", {})
+    if not isinstance(defaults, dict):
+        raise InputError(f"study {path.name}: defaults is {defaults!r}, it must be a table: [defaults]")
+    if defaults:
+        notebooks = {str(entry["notebook"]) for entry in content.get("steps", []) if "notebook" in entry}
+        known = [inspect_parameters(NOTEBOOKS / f"{notebook}.ipynb") for notebook in sorted(notebooks)]
+        _known(defaults, tuple(dict.fromkeys(itertools.chain(*known))), f"study {path.name}, defaults")
+    return defaults
+
+
+def _expand(entry: dict, defaults: dict, folder: Path, groups: dict, path: Path) -> Iterator[Step]:
     """Yield the steps of one entry: one, or one per combination of its matrix."""
     _known(entry, ("id", "name", "notebook", "matrix", "parameters"), f"study {path.name}, step {entry.get('id', '?')}")
     for key in ("id", "notebook"):
@@ -118,9 +134,10 @@ def _expand(entry: dict, folder: Path, groups: dict, path: Path) -> Iterator[Ste
         chosen = dict(zip(matrix, values, strict=True))
         name = _step_name(entry, chosen, path)
         given, needs, optional = {}, [], {}
-        for key, value in (entry.get("parameters", {}) | chosen).items():
-            given[key] = _resolve(value, folder, groups, needs, optional, name)
         known = inspect_parameters(notebook)
+        applicable = {key: value for key, value in defaults.items() if key in known}
+        for key, value in (applicable | entry.get("parameters", {}) | chosen).items():
+            given[key] = _resolve(value, folder, groups, needs, optional, name)
         if "folder" in known:
             given["folder"] = str(folder / "steps" / name)
         checked = check_parameters(given, known, f"step {name} ({notebook.name})")
@@ -146,10 +163,12 @@ def _step_name(entry: dict, chosen: dict, path: Path) -> str:
 def _resolve(
     value: object, folder: Path, groups: dict, needs: list[str], optional: dict[str, str], step: str
 ) -> object:
-    """Replace references to earlier steps by paths, noting the steps in `needs` or, those of `steps:ID`, in `optional`."""
+    """Replace references to earlier steps by paths; note the steps in `needs` or, for `steps:ID`, in `optional`."""
     if isinstance(value, list):
         resolved = [_resolve(item, folder, groups, needs, optional, step) for item in value]
         return [part for item in resolved for part in (item if isinstance(item, list) else [item])]
+    if isinstance(value, dict):
+        value = _as_text(value, step)
     if not isinstance(value, str) or "step" not in value:
         return value
     prefix, mark, reference = value.partition("steps:")
@@ -167,6 +186,19 @@ def _resolve(
         raise InputError(f"step {step}: {value} is ambiguous, {group} has {len(names)} repetitions: use steps:{group}")
     needs.append(names[0])
     return prefix + str(folder / "steps" / names[0] / file)
+
+
+def _as_text(reference: dict, step: str) -> str:
+    """Return a reference that is written as a table in its form as text."""
+    _known(reference, ("name", "step", "file", "steps"), f"step {step}: reference")
+    if not all(isinstance(part, str) for part in reference.values()) or ("step" in reference) == ("steps" in reference):
+        raise InputError(f'step {step}: {reference} is not a reference: write {{step = "ID"}} or {{steps = "ID"}}')
+    if "steps" in reference:
+        if len(reference) > 1:
+            raise InputError(f"step {step}: {reference} names several steps: write steps alone")
+        return f"steps:{reference['steps']}"
+    prefix = f"{reference['name']}=" if "name" in reference else ""
+    return f"{prefix}step:{reference['step']}/{reference.get('file', 'generator.safetensors')}"
 
 
 def _group(reference: str, groups: dict, step: str) -> list[str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from stvsr.data.clips import ALL_SPLITS, load_clips, select_clips, shrink_clip
+from stvsr.data.loader import load_batches
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset
 from stvsr.errors import InputError
 from stvsr.runs.files import write_json
@@ -108,14 +108,7 @@ def batches(
         list(range(step * optim.batch + rank.index * share, step * optim.batch + (rank.index + 1) * share))
         for step in range(start, optim.steps)
     ]
-    loader = DataLoader(
-        dataset,
-        batch_sampler=plan,
-        num_workers=workers,
-        pin_memory=rank.device.type == "cuda",
-        persistent_workers=False,
-        prefetch_factor=4 if workers else None,
-    )
+    loader = load_batches(dataset, plan, workers=workers, pin=rank.device.type == "cuda")
     piped = not sys.stderr.isatty()  # then `launch` draws the bar from the progress lines
     progress = tqdm(
         loader, total=optim.steps, initial=start, unit="step", disable=piped or rank.index > 0, mininterval=1

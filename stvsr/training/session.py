@@ -9,6 +9,7 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from stvsr.data.seen import trained_on
 from stvsr.data.septuplets import SampleConfig
 from stvsr.training.batches import Batch, DataConfig, batches, open_dataset, write_data
 from stvsr.training.checkpoint import Checkpoint, Guard, finish
@@ -120,5 +121,6 @@ class Session:
         return stop
 
     def finish(self, **meta: str) -> None:
-        """Write the trained generator with `meta` and delete the checkpoint."""
-        finish(self.checkpoint, self.best, meta)
+        """Write the trained generator with `meta` and the clips it was trained on; delete the checkpoint."""
+        clips = trained_on(self.dataset.clips, meta.get("start", ""))
+        finish(self.checkpoint, self.best, {**meta, "trained_on": clips})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stvsr import losses
-from stvsr.data.clips import load_clips, split_source
+from stvsr.data.clips import load_validation
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset
 from stvsr.degradation import bicubic_up, quantise, to_uint8
 from stvsr.errors import InputError
@@ -61,11 +61,7 @@ def require_progress(first: float, last: float, *, at_least: float) -> None:
 
 def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8) -> Batch:
     """Return a fixed batch of patches, not augmented, from the validation split of the same data."""
-    if data.validation:
-        clips = load_clips(data.validation)
-    else:
-        sources = [split_source(source)[0] for source in data.data]
-        clips = load_clips(sources, "validation" if data.split == "train" else data.split)
+    clips = load_validation(data.data, data.split, data.validation)
     side = sample.patch * sample.scale
     clips = [clip for clip in clips if min(clip.height, clip.width) >= side and len(clip) >= sample.num_frames] or clips
     still = dataclasses.replace(sample, targets=1, augment=False, hr_flow=False)
