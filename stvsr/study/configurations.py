@@ -46,7 +46,7 @@ def configurations(step: Step) -> tuple[list, list[str]]:
 
 @functools.lru_cache(maxsize=16)
 def _code(notebook: Path, _changed: int) -> CodeType:
-    """Return a notebook's assignments that call a `...Config`, and the imports and assignments that these need."""
+    """Return a notebook's assignments that build a configuration, and the imports and assignments that these need."""
     cells = nbformat.read(notebook, as_version=4).cells
     statements = [
         statement
@@ -70,7 +70,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
     if isinstance(statement, ast.Import | ast.ImportFrom):
         yield from (alias.asname or alias.name.partition(".")[0] for alias in statement.names)
     elif isinstance(statement, ast.Assign):
-        yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
+        yield from (node.id for target in statement.targets for node in ast.walk(target) if isinstance(node, ast.Name))
 
 
 def _is_config(node: ast.AST) -> bool:
@@ -78,4 +78,4 @@ def _is_config(node: ast.AST) -> bool:
         return False
     function = node.func
     name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
-    return name.endswith("Config")
+    return name.endswith(("Config", "pretraining_config", "finetuning_config"))
