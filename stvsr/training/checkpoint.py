@@ -39,6 +39,7 @@ class Checkpoint:
         self.modules, self.optimizers, self.rank = modules, optimizers, rank
 
     def save(self, step: int) -> None:
+        """Write the state after a step; rank 0 writes for all."""
         if self.rank.index:
             return
         tensors = {
