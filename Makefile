@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test check lint format lab notebooks picture bench pins clean help
+.PHONY: reproduce test torture check lint format lab notebooks picture bench pins clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -27,6 +27,9 @@ lint: $(VENV)/.installed ## style, format, types, import layers, notebooks witho
 format: $(VENV)/.installed ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+torture: $(VENV)/.installed ## 300 random kills and 500 damaged inputs; SEED=n for others
+	$(BIN)/python tests/torture.py --seed $(or $(SEED),0)
 
 lab: $(VENV)/.installed ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks

@@ -12,7 +12,7 @@ from stvsr.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `stvsr COMMAND ...`; return the exit status: 2 for bad input, 130 after Ctrl-C."""
+    """Run `stvsr COMMAND ...`; return the exit status: 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM."""
     parser = argparse.ArgumentParser(
         prog="stvsr", description="Spatio-temporal adversarial video super-resolution, reproducible."
     )
@@ -34,9 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, OSError) as error:
         print(f"stvsr: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("stvsr: interrupted", file=sys.stderr)
-        return 130
+        return getattr(error, "status", 130)
 
 
 def _add_reproduce(commands: argparse._SubParsersAction) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from stvsr.data import vimeo
-from stvsr.data.clips import Clip, cache_folder, load_clips
+from stvsr.data.clips import Clip, load_clips
+from stvsr.data.decoded import cache_folder
 from stvsr.data.vimeo import ZippedImage
 from stvsr.errors import InputError
 from stvsr.video.reader import read_image

@@ -7,7 +7,6 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,12 @@ import pandas as pd
 
 from stvsr import assets
 from stvsr.data import vimeo
-from stvsr.data.shots import find_cuts
+from stvsr.data.decoded import cache_folder, decoded, shrunk
 from stvsr.data.vimeo import ZippedImage
-from stvsr.degradation import resize, to_float, to_uint8
 from stvsr.errors import InputError
-from stvsr.runs.files import write_atomic
 from stvsr.runs.hashes import digest
 from stvsr.video.folders import IMAGE_SUFFIXES, find_clips, image_files, print_note
-from stvsr.video.reader import read_clip, read_image
+from stvsr.video.reader import read_image
 
 SAMPLES = ("bikes", "bigbuckbunny", "carphone", "night-city")
 HELD_OUT = ("night-city",)  # samples that are only for evaluation: all of their shots belong to the test split
@@ -61,7 +58,7 @@ class Clip:
         """Return 8-bit RGB frames (T, H, W, 3), all of them or those at `indices` (0-based in the clip)."""
         indices = range(len(self)) if indices is None else indices
         if not self.files:
-            return _decoded(self.source, self.shrink)[[self.start + i for i in indices]]
+            return decoded(self.source, self.shrink).frames[[self.start + i for i in indices]]
         files = [self.files[self.start + i] for i in indices]
         frames = [read_image(file) for file in files]
         height, width = (self.height, self.width) if self.shrink == 1 else frames[0].shape[:2]
@@ -69,7 +66,7 @@ class Clip:
             if frame.shape[:2] != (height, width):
                 tall, wide = frame.shape[:2]
                 raise InputError(f"{file} is {wide}x{tall}, its clip is {width}x{height}: make all frames of one size")
-        return _shrunk(np.stack(frames), self.shrink)
+        return shrunk(np.stack(frames), self.shrink)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the file, or of the frames' files in order."""
@@ -201,12 +198,21 @@ def _find(source: str) -> list[Clip]:
         names = SAMPLES if source == "samples" else (source.removeprefix("samples:"),)
         return [clip for name in names for clip in _shots(assets.locate(name), name)]
     path = Path(source).expanduser()
-    if not path.exists():
+    if not _exists(path):
         raise InputError(f"data {source} does not exist: give a video, a folder of frames or clips, or samples")
+    if not (path.is_file() or path.is_dir()):
+        raise InputError(f"data {source} is neither a file nor a folder: give a video, or a folder of frames or clips")
     found = find_clips(path, "data")
     for note in found.notes:
         print_note(note)
     return [clip for name, entry in found.paths.items() for clip in _entry(entry, name)]
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long or holds a NUL
+        return False
 
 
 def _entry(entry: Path, name: str) -> list[Clip]:
@@ -220,14 +226,14 @@ def _folder(path: Path, name: str) -> Clip:
 
 
 def _shots(path: Path, name: str) -> list[Clip]:
-    """Cut a video into shots; those of fewer than seven frames are left out, unless it is the whole file."""
-    frames = _decoded(path, 1.0)
-    _, height, width, _ = frames.shape
-    edges = [0, *_cuts(path), len(frames)]
+    """Cut a video into shots, without those of fewer than seven frames (a septuplet) unless one is the whole file."""
+    video = decoded(path, 1.0)
+    length, height, width, _ = video.frames.shape
     clip = functools.partial(Clip, source=path, height=height, width=width)
-    if len(edges) == 2:
-        return [clip(name=name, start=0, stop=len(frames))]
-    spans = [(start, stop) for start, stop in itertools.pairwise(edges) if stop - start >= SHORTEST_SHOT]
+    if not video.cuts:
+        return [clip(name=name, start=0, stop=length)]
+    edges = itertools.pairwise([0, *video.cuts, length])
+    spans = [(start, stop) for start, stop in edges if stop - start >= SHORTEST_SHOT]
     return [clip(name=f"{name}-{i:02d}", start=start, stop=stop) for i, (start, stop) in enumerate(spans)]
 
 
@@ -242,33 +248,3 @@ def _septuplet(root: Path, found: vimeo.Septuplet) -> Clip:
         files=found.files,
         part=found.part,
     )
-
-
-@functools.lru_cache(maxsize=256)
-def _decoded(path: Path, shrink: float) -> np.ndarray:
-    """Return the frames of a video, memory-mapped from a cache that is filled once per file content and size."""
-    stored = cache_folder() / f"{digest(path)[:32]}-{shrink:g}.npy"
-    if not stored.is_file():
-        frames = read_clip(path) if shrink == 1 else _shrunk(_decoded(path, 1.0), shrink)
-        write_atomic(stored, lambda file: np.save(file, frames))
-    return np.load(stored, mmap_mode="r", allow_pickle=False)
-
-
-@functools.lru_cache(maxsize=256)
-def _cuts(path: Path) -> list[int]:
-    return find_cuts(_decoded(path, 1.0))
-
-
-def cache_folder() -> Path:
-    """Return where decoded clips are kept: $STVSR_CACHE, or `stvsr` in the user's cache folder. Safe to delete."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stvsr"
-    folder = Path(os.environ.get("STVSR_CACHE", default))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _shrunk(frames: np.ndarray, factor: float) -> np.ndarray:
-    if factor == 1:
-        return frames
-    height, width = int(frames.shape[1] / factor), int(frames.shape[2] / factor)
-    return np.concatenate([to_uint8(resize(to_float(frame[None]), height, width)) for frame in frames])

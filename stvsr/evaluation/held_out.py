@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
@@ -31,6 +32,7 @@ from stvsr.runs.deadline import STOPPED, deadline
 from stvsr.runs.device import pick_device
 from stvsr.runs.files import read_json, write_json, write_text
 from stvsr.runs.hashes import code_of, hash_of
+from stvsr.runs.stamp import make_stamp, read_stamp, why_stale
 from stvsr.video.reader import image_files, read_clip
 from stvsr.video.writer import write_frames
 
@@ -122,9 +124,9 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
             "degradation": config.degradation,
         }  # fmt: skip
         entries.append(entry | {"trained_on_by": [method for method, clips in trained.items() if clip.name in clips]})
-        _rewrite(folder / "outputs" / TRUTH / name, frames, stamp=str(entry))
+        _rewrite(folder / "outputs" / TRUTH / name, frames, entry)
         lr = (degrade(frame[None], config.degradation, SCALE)[0] for frame in frames)
-        _rewrite(folder / "lr" / name, lr, stamp=str(entry))
+        _rewrite(folder / "lr" / name, lr, entry)
     write_json(folder / "data.json", entries)
     return [entry["clip"] for entry in entries]
 
@@ -139,11 +141,11 @@ def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> N
             weights.append({"name": name, "file": Path(source).name, "sha256": sha256, "licence": licence})
         for clip in clips:
             lr = folder / "lr" / clip
-            stamp = f"{sha256} {(lr / STAMP).read_text()}"
+            made_from = {"weights": sha256, "lr": read_stamp(lr / STAMP)}
             target = folder / "outputs" / name / clip
-            if not _is_current(target / STAMP, stamp):
+            if why_stale(read_stamp(target / STAMP), made_from, target):
                 _stop_at_deadline(folder)
-                _rewrite(target, upscaler(read_clip(lr)), stamp=stamp)
+                _rewrite(target, upscaler(read_clip(lr)), made_from)
     write_json(folder / "weights.json", weights)
 
 
@@ -161,12 +163,12 @@ def score(config: EvaluationConfig, folder: Path, clips: list[str]) -> pd.DataFr
         _keep_only(part, clips)
     code, paths, jobs = code_of(["import stvsr.metrics.protocols"]), [], []
     for protocol, clip in itertools.product(config.protocols, clips):
-        made_from = [(name, (outputs / name / clip / STAMP).read_text()) for name in config.methods]
-        stamp = hash_of([code, device, config.degradation, made_from])
+        outputs_of = {name: read_stamp(outputs / name / clip / STAMP) for name in config.methods}
+        made_from = {"code": code, "device": device, "degradation": config.degradation, "outputs": hash_of(outputs_of)}
         path = folder / "scores" / protocol / f"{clip}.csv"
         paths.append(path)
-        if not (path.is_file() and _is_current(path.with_suffix(STAMP), stamp)):
-            jobs.append((path, stamp, protocol, clip))
+        if why_stale(read_stamp(path.with_suffix(STAMP)), made_from, path.parent):
+            jobs.append((path, made_from, protocol, clip))
     workers = count_workers(len(jobs)) if device == "cpu" and _pixels(config, folder, jobs) >= PARALLEL_PIXELS else 1
     work = functools.partial(_score_clip, config, outputs, device, workers == 1)
     done = run_jobs(work, jobs, workers=workers, before=functools.partial(_stop_at_deadline, folder))
@@ -183,7 +185,7 @@ def _score_clip(
     device: str,
     progress: bool,
     path: Path,
-    stamp: str,
+    made_from: dict,
     protocol: str,
     clip: str,
 ) -> None:
@@ -194,13 +196,14 @@ def _score_clip(
         methods, outputs / TRUTH / clip, protocol, degradation=degradation, device=device, progress=progress
     )
     write_csv(path, table)
-    write_text(path.with_suffix(STAMP), stamp)
+    write_json(path.with_suffix(STAMP), make_stamp(made_from, path.parent, [path.name]))
 
 
 def _pixels(config: EvaluationConfig, folder: Path, jobs: list[tuple]) -> int:
     """Return how many pixels the jobs score, over all methods."""
     frames = {
-        entry["clip"]: entry["frames"] * entry["height"] * entry["width"] for entry in read_json(folder / "data.json")
+        entry["clip"]: entry["frames"] * entry["height"] * entry["width"]
+        for entry in read_json(folder / "data.json", list)
     }
     return len(config.methods) * sum(frames[clip] for *_, clip in jobs)
 
@@ -262,18 +265,14 @@ def table_of(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:
 STAMP = ".made-from"
 
 
-def _is_current(note: Path, stamp: str) -> bool:
-    return note.is_file() and note.read_text() == stamp
-
-
-def _rewrite(folder: Path, frames, *, stamp: str) -> None:
-    """Write frames, then a note of what they were made from; a folder without a note was interrupted and is redone."""
-    if _is_current(folder / STAMP, stamp):
+def _rewrite(folder: Path, frames: Iterable[np.ndarray], made_from: dict) -> None:
+    """Write frames with a stamp unless they are up to date; a folder that was interrupted has none."""
+    if not why_stale(read_stamp(folder / STAMP), made_from, folder):
         return
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_frames(folder, frames)
-    (folder / STAMP).write_text(stamp)
+    write_json(folder / STAMP, make_stamp(made_from, folder, sorted(file.name for file in image_files(folder))))
 
 
 def frames_of(folder: Path, clip: str, index: int, methods: Mapping[str, str] | tuple[str, ...]) -> dict:

@@ -23,6 +23,7 @@ from stvsr.inference.memory import Plan
 from stvsr.inference.overlap import read_ahead, write_behind
 from stvsr.inference.upscaler import InferenceConfig, Upscaler, bicubic_upscaler, load_upscaler
 from stvsr.runs.device import pick_device
+from stvsr.runs.lock import lock_beside, locked
 from stvsr.video.folders import IMAGE_SUFFIXES, find_clips
 from stvsr.video.reader import FOLDER_RATE, BrokenClip, FrameReader, open_clip
 from stvsr.video.sound import FORMATS, AudioCopy
@@ -162,7 +163,10 @@ def _target_name(name: str, path: Path) -> str:
 
 
 def _upscale_clip(config: UpscaleConfig, say: Callable[[str], None], *, progress: bool) -> Upscaled:
-    with open_clip(config.input, rate=config.fps and Fraction(config.fps).limit_denominator(1_000_000)) as clip:
+    output = Path(config.output)
+    shared = output.parent.is_dir()  # otherwise no other process can write there yet
+    lock = locked(lock_beside(output), f"output {output}") if shared else contextlib.nullcontext()
+    with lock, open_clip(config.input, rate=config.fps and Fraction(config.fps).limit_denominator(1_000_000)) as clip:
         span = _span(config, clip)
         upscaler = load_upscaler(config.model, pick_device(config.device), config.inference)
         with contextlib.suppress(BrokenClip):  # raised again where the frames before the damage are upscaled

@@ -1,36 +1,79 @@
-"""What makes a run repeatable: atomic files, seeds, the environment, checkpoints that cannot execute code."""
+"""Files of a run: written completely or not at all, read with one clear line for what is wrong."""
 
 import contextlib
 import dataclasses
 import difflib
+import errno
+import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, uint8
 
 from stvsr.errors import InputError
 
 
-def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Call `write` with a binary file that becomes `path` only when complete, so that nobody reads a half-written file."""
+def write_atomic(path: Path, write: Callable[[IO[bytes]], object], *, durable: bool = True) -> None:
+    """Call `write` with a binary file that becomes `path` only when complete: nobody reads a half-written file.
+
+    Args:
+        path: the file; its folder is made.
+        write: writes the content.
+        durable: wait until the disk has it, so that a power failure leaves the old file or the new one. Files that can
+            be made again do without.
+
+    Raises:
+        InputError: the file cannot be written, for example because the disk is full.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise _unwritable(path, error) from error
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+        if durable:
+            _sync_folder(path.parent)
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            raise _unwritable(path, error) from error
         raise
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    remedy = "free space on its disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "choose another folder"
+    return InputError(f"{path} cannot be written ({error.strerror or error}): {remedy}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename in a folder survive a power failure; file systems that cannot are left alone."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Delete the temporary files of writes to `path` that were killed; only its lock's holder may call this."""
+    for leftover in path.parent.glob(f".{path.name}.????????"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,14 +86,36 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> dict:
-    """Read a JSON file; InputError names it when it is missing or broken."""
+def read_text(path: Path) -> str:
+    """Read UTF-8 text.
+
+    Raises:
+        InputError: the file is missing, cannot be read or is not UTF-8.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no JSON: {error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """Read a JSON file that holds an object, or a list where `kind` is list.
+
+    Raises:
+        InputError: the file is missing, is not valid JSON, or holds something else.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(value, kind):
+        wanted = "a list" if kind is list else "an object"
+        raise InputError(f"{path} holds {type(value).__name__}, it must hold {wanted}")
+    return value
 
 
 def as_json(config: object) -> dict:
@@ -59,18 +124,20 @@ def as_json(config: object) -> dict:
 
 
 def read_log(path: Path) -> list[dict]:
-    """Read a JSON-lines log; a last line cut short by a crash is left out."""
+    """Read a JSON-lines log; lines that are not an entry with a `step`, as a crash leaves them, are left out."""
     entries = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):
-            entries.append(json.loads(line))
+    for line in read_text(path).splitlines():
+        with contextlib.suppress(json.JSONDecodeError, RecursionError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and type(entry.get("step")) is int:
+                entries.append(entry)
     return entries
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], meta: dict) -> None:
-    """Write tensors (safetensors) with their description inside the file's own header, atomically and as one file."""
+    """Write tensors (safetensors) with their description and a checksum in the file's own header, atomically."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data = save(flat, metadata={"stvsr": json.dumps(meta)})
+    data = save(flat, metadata={"stvsr": json.dumps(meta), "sha256": _checksum(flat, meta)})
     write_atomic(path, lambda file: file.write(data))
 
 
@@ -78,16 +145,32 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict]:
     """Read what `save_tensors` wrote, or any other safetensors file (whose description is then empty).
 
     Raises:
-        InputError: the file is missing or no safetensors file.
+        InputError: the file is missing, is not a safetensors file, or differs from its checksum.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            meta = json.loads((file.metadata() or {}).get("stvsr", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118 (no mapping)
+            header = file.metadata() or {}
+            meta = json.loads(header.get("stvsr", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except FileNotFoundError:
         raise InputError(f"checkpoint {path} does not exist") from None
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise InputError(f"checkpoint {path} cannot be read as safetensors: {error}") from None
+    if not isinstance(meta, dict):
+        raise InputError(f"checkpoint {path} describes itself by {type(meta).__name__}, it must be an object")
+    if "sha256" in header and header["sha256"] != _checksum(tensors, meta):
+        raise InputError(f"checkpoint {path} is damaged: its content differs from its checksum")
+    return tensors, meta
+
+
+def _checksum(tensors: dict[str, Tensor], meta: dict) -> str:
+    """Return the SHA-256 of a description and of all tensors with their names, types and shapes."""
+    found = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        if tensor.numel():
+            found.update(memoryview(tensor.contiguous().reshape(-1).view(uint8).numpy()))
+    return found.hexdigest()
 
 
 def from_json(cls: type, value: dict) -> object:
@@ -96,6 +179,8 @@ def from_json(cls: type, value: dict) -> object:
     Raises:
         InputError: a name is unknown (the nearest is proposed) or a value is of another type.
     """
+    if not isinstance(value, dict):
+        raise InputError(f"{cls.__name__} is {value!r}: it must be an object")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for name in value:
         if name not in fields:

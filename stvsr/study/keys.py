@@ -1,4 +1,4 @@
-"""What a step's result depends on, as a key: code, parameters, inputs, earlier steps. Prose is no part of it."""
+"""What a step's result depends on, as a key: code, parameters, inputs, earlier steps, but not prose."""
 
 import ast
 import contextlib
@@ -11,6 +11,7 @@ from stvsr.arms import definition
 from stvsr.data.clips import split_source
 from stvsr.models.generators import shipped_weights, weights_file
 from stvsr.runs.hashes import code_of, digest, hash_of, module_file, without_prose
+from stvsr.runs.stamp import contents
 from stvsr.study.study_file import Step
 
 ARMS = "stvsr.arms"
@@ -36,6 +37,17 @@ def key_parts(step: Step, upstream: dict[str, str]) -> dict:
         "modules": modules,
         "inputs": {value: stamp for value in _strings(step.parameters) if (stamp := _stamp(value, step.base))},
         "upstream": upstream,
+    }
+
+
+def files_read(step: Step, out: Path) -> dict[str, str]:
+    """Return the hashes of the earlier steps' files that a step's parameters name, by their place in `steps`."""
+    root, own = out / "steps", out / "steps" / step.name
+    paths = [Path(value) for value in _strings(step.parameters)]
+    return {
+        str(path.relative_to(root)): contents(path)
+        for path in paths
+        if path.is_relative_to(root) and not path.is_relative_to(own) and path.exists()
     }
 
 

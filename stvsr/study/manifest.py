@@ -6,15 +6,15 @@ import time
 
 from stvsr.runs.environment import environment
 from stvsr.runs.files import read_json, write_json
+from stvsr.runs.stamp import read_stamp
 from stvsr.study.plan import Plan
 from stvsr.study.study_file import Study
 
 
-def write_manifest(study: Study, plans: dict[str, Plan], states: dict[str, str], started: float) -> None:
+def write_manifest(study: Study, plans: dict[str, Plan], started: float) -> None:
     """Write run.json: everything that is needed to repeat the run."""
-    records = {
-        name: read_json(path) for name in study.steps if (path := study.out / "steps" / name / "step.json").is_file()
-    }
+    stored = {name: read_stamp(study.out / "steps" / name / "step.json") for name in study.steps}
+    records = {name: record for name, record in stored.items() if "status" in record}
     steps = [
         {"name": name, "notebook": record["notebook"], "parameters": record["parameters"], "seconds": record["seconds"],
          "status": record["status"], "key": record["key"], "error": record["error"],
@@ -47,6 +47,6 @@ def _gather(study: Study, name: str) -> list[dict]:
         entry
         for step in study.steps
         if (path := study.out / "steps" / step / name).is_file()
-        for entry in read_json(path)
+        for entry in read_json(path, list)
     ]
     return list({json.dumps(entry, sort_keys=True): entry for entry in found}.values())

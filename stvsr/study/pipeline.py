@@ -2,32 +2,29 @@
 
 import concurrent.futures
 import contextlib
-import contextvars
 import graphlib
 import itertools
 import multiprocessing
 import os
-import shutil
-import sys
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import papermill
 import torch
-from traitlets.config import Config
 
 from stvsr.errors import InputError
-from stvsr.runs.deadline import STOPPED, deadline
-from stvsr.runs.files import read_json, write_json
+from stvsr.runs.deadline import deadline
+from stvsr.runs.lock import locked
+from stvsr.runs.signals import ending
 from stvsr.study.check import Machine, print_faults
+from stvsr.study.execution import run_step
 from stvsr.study.manifest import write_manifest
 from stvsr.study.plan import Plan, _plan_step, make_plans
 from stvsr.study.study_file import Study, load_study
-from stvsr.training.launch import discard
 
-# other users of a machine shall not read what a notebook and its kernel say, nor every step warn that they could
-PRIVATE = Config(KernelManager={"transport_encryption": "auto"})
+RESUME = "not finished, checkpoints are saved: run the same command to go on"
 
 
 def reproduce(
@@ -43,16 +40,22 @@ def reproduce(
 ) -> int:
     """Run a study and build its report; return the exit status: 0, 1 a step failed, 2 a check failed, 75 time ran out.
 
+    Ctrl-C, SIGTERM and SIGHUP stop trainings with checkpoints; the same command resumes.
+
     Args:
-        study: a name in notebooks/studies or a TOML file. out: run folder, reports/NAME by default.
-        only: run this step and what it needs. jobs: steps at once on this machine, among which its GPUs are dealt out.
-        scheduler: address of a Dask cluster that runs the steps instead. minutes: after so long start no step, and stop
-        trainings
-            with checkpoints. dry_run: say what would run and why, check it all, and run nothing.
-            report_only: build the report from what is there.
+        study: a name in notebooks/studies or a TOML file.
+        out: run folder, reports/NAME by default; one process at a time works in it.
+        only: run this step and what it needs.
+        jobs: steps at once on this machine, among which its GPUs are divided.
+        scheduler: address of a Dask cluster that runs the steps instead.
+        minutes: after this time start no step, and stop trainings with checkpoints.
+        dry_run: print what would run and why, check it all, and run nothing.
+        report_only: build the report from what is there.
 
     Raises:
-        InputError: the study, a parameter or a name is wrong; said before anything runs.
+        InputError: the study, a parameter or a name is wrong, found before anything runs, or another process works in
+            the run folder.
+        KeyboardInterrupt: a signal ended the run.
     """
     parsed = load_study(study, out)
     if report_only:
@@ -66,13 +69,24 @@ def reproduce(
         return 2 if faults else 0
     if minutes:
         os.environ["STVSR_DEADLINE"] = str(time.time() + 60 * minutes)
+    with locked(parsed.out / ".lock", f"run folder {parsed.out}"), ending():
+        return _run(parsed, plans, jobs, scheduler)
+
+
+def _run(study: Study, plans: dict[str, Plan], jobs: int, scheduler: str) -> int:
+    """Run planned steps, write the manifest and build the report; return the exit status."""
     started = time.time()
-    states = run_plans(parsed, plans, jobs, scheduler)
-    write_manifest(parsed, plans, states, started)
+    try:
+        states = run_plans(study, plans, jobs, scheduler)
+    except KeyboardInterrupt:
+        write_manifest(study, plans, started)
+        print(f"{RESUME} ({study.out})", flush=True)
+        raise
+    write_manifest(study, plans, started)
     if any(state == "stopped" for state in states.values()):
-        print(f"not finished, checkpoints are saved: run the same command to go on ({parsed.out})")
+        print(f"{RESUME} ({study.out})")
         return 75
-    print(f"report: {_build_report(parsed.out)}")
+    print(f"report: {_build_report(study.out)}")
     return 1 if any(state in ("failed", "blocked") for state in states.values()) else 0
 
 
@@ -102,7 +116,7 @@ def run_plans(study: Study, plans: dict[str, Plan], jobs: int = 1, scheduler: st
                     states[name] = state
                     sorter.done(name)
                     continue
-                future = executor.submit(run_step, plans[name], study.out, threads=_threads(jobs))
+                future = executor.submit(_job if jobs > 1 else run_step, plans[name], study.out, threads=_threads(jobs))
                 future.add_done_callback(lambda done, name=name: _tell(next(counted), todo, name, done))
                 pending[future] = name
             finished, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
@@ -130,7 +144,7 @@ def _settle(name: str, plans: dict[str, Plan], states: dict[str, str], out: Path
 
 
 def _tell(number: int, todo: int, name: str, future: concurrent.futures.Future) -> None:
-    if not future.exception():
+    if not future.cancelled() and not future.exception():
         state, seconds, line = future.result()
         print(f"[{number}/{todo}] {name}: {state} after {seconds:.0f} s{line and ': ' + line}", flush=True)
 
@@ -139,7 +153,7 @@ class _Here(concurrent.futures.Executor):
     """Run at once, in this process: Ctrl-C reaches the notebook's kernel, and progress the terminal."""
 
     def submit(self, function, /, *arguments, **named):
-        future = concurrent.futures.Future()
+        future: concurrent.futures.Future = concurrent.futures.Future()
         future.set_result(function(*arguments, **named))
         return future
 
@@ -154,14 +168,22 @@ def _executor(jobs: int, scheduler: str) -> Iterator[concurrent.futures.Executor
         with Client(scheduler) as client:
             yield client.get_executor(pure=False)
     elif jobs > 1:
+        others = multiprocessing.active_children()
         context = multiprocessing.get_context("spawn")
         shares = context.Queue()
         for share in gpu_shares(visible_gpus(), jobs):
             shares.put(share)
         with concurrent.futures.ProcessPoolExecutor(
-            jobs, context, initializer=_take_share, initargs=(shares,)
+            jobs, context, initializer=_begin_job, initargs=(shares,)
         ) as executor:
-            yield executor
+            try:
+                yield executor
+            except BaseException:
+                for child in multiprocessing.active_children():
+                    if child.pid and child not in others:
+                        os.kill(child.pid, signal.SIGTERM)
+                executor.shutdown(cancel_futures=True)
+                raise
     else:
         yield _Here()
 
@@ -174,71 +196,37 @@ def visible_gpus() -> list[str]:
 
 
 def gpu_shares(gpus: list[str], jobs: int) -> list[str]:
-    """Return the CUDA_VISIBLE_DEVICES of each of so many jobs: all GPUs are dealt out; what is scarce is shared."""
+    """Return the CUDA_VISIBLE_DEVICES of each of so many jobs: all are used; jobs share GPUs when there are too few."""
     return [",".join(gpus[job::jobs]) or (gpus[job % len(gpus)] if gpus else "") for job in range(jobs)]
 
 
-def _take_share(shares: multiprocessing.Queue) -> None:
+def _begin_job(shares: multiprocessing.Queue) -> None:
+    """Prepare a process that runs steps: its GPUs, and an end with the process that started it."""
     if share := shares.get():
         os.environ["CUDA_VISIBLE_DEVICES"] = share
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(20)  # for a training to save a checkpoint
+    os._exit(1)
+
+
+def _job(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, str]:
+    """Run a step in a process of the pool; after an ending signal it runs no other."""
+    started = time.time()
+    try:
+        with ending():
+            return run_step(plan, out, threads=threads)
+    except KeyboardInterrupt:
+        os.environ["STVSR_DEADLINE"] = "0"
+        return "stopped", time.time() - started, ""
 
 
 def _threads(jobs: int) -> int:
     return max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else 0
-
-
-PRESENTATION = ("stvsr.figures", "stvsr.figure_style", "stvsr.pictures")  # show results and make none
-
-
-def _discard_stale(folder: Path, before: dict, now: dict) -> None:
-    """Take away what other code or inputs left in a step's folder: a notebook keeps what looks like its own result."""
-
-    def code(parts: dict) -> dict:
-        return {name: key for name, key in parts["modules"].items() if name not in PRESENTATION}
-
-    if code(before) != code(now):
-        shutil.rmtree(folder)
-        folder.mkdir()
-    elif any(before[part] != now[part] for part in ("parameters", "inputs", "upstream")):
-        discard(folder)  # outputs of single methods carry a note of what they were made from, and may stay
-
-
-def run_step(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, str]:
-    """Execute one notebook; return (state, seconds, error line). The executed notebook stays, with its traceback if any."""
-    step = plan.step
-    folder = out / "steps" / step.name
-    folder.mkdir(parents=True, exist_ok=True)
-    said = folder / "step.json"
-    if said.is_file():
-        _discard_stale(folder, read_json(said)["parts"], plan.parts)
-    state, line, started = "failed", "", time.time()
-    record = {"step": step.name, "notebook": step.notebook.name, "parameters": step.parameters, "key": plan.key,
-              "parts": plan.parts, "started": started}  # fmt: skip
-    write_json(said, record | {"status": "running", "seconds": 0, "error": ""})
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin at barriers starve a machine that is shared
-    if threads:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
-    try:
-        contextvars.Context().run(  # an event loop of its own, when several steps share a process
-            papermill.execute_notebook,
-            str(step.notebook),
-            str(folder / "notebook.ipynb"),
-            parameters=step.parameters,
-            progress_bar=False,
-            stderr_file=sys.stderr if sys.stderr.isatty() else None,
-            config=PRIVATE,
-            cwd=str(step.base),
-        )
-        state = "done"
-    except papermill.PapermillExecutionError as error:
-        line = f"{error.ename}: {error.evalue}".partition("\n")[0]
-        state = "stopped" if STOPPED in line else "failed"
-    except Exception as error:  # the kernel died, perhaps for want of memory: no reason to stop the other steps
-        line = f"{type(error).__name__}: {error}".partition("\n")[0]
-    except KeyboardInterrupt:
-        state = "interrupted"
-        raise
-    finally:
-        seconds = round(time.time() - started, 1)
-        write_json(said, record | {"status": state, "seconds": seconds, "error": line})
-    return state, seconds, line

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stvsr.errors import InputError
-from stvsr.runs.files import read_json
 from stvsr.runs.hashes import hash_of
+from stvsr.runs.stamp import damage, read_stamp
 from stvsr.study.keys import key_parts
 from stvsr.study.study_file import Step, Study
 
@@ -40,16 +40,20 @@ def _plan_step(step: Step, out: Path, plans: dict[str, Plan]) -> Plan:
     """Decide about one step; `plans` has those of the steps that it needs."""
     parts = key_parts(step, {name: plans[name].key for name in step.needs})
     key = hash_of(parts)
-    path = out / "steps" / step.name / "step.json"
-    before = read_json(path) if path.is_file() else {}
-    if not before:
+    folder = out / "steps" / step.name
+    before = read_stamp(folder / "step.json")
+    if not (folder / "step.json").is_file():
         reason = "never run"
+    elif not {"status", "key", "parts"} <= before.keys():
+        reason = "step.json is damaged"
     elif before["status"] != "done":
         reason = f"{before['status']} last time"
     elif before["key"] != key:
         reason = _difference(before["parts"], parts)
     elif any(plans[name].run for name in step.needs):
         reason = "a step it needs runs again"
+    elif lost := damage(before, folder):
+        reason = lost
     else:
         return Plan(step=step, run=False, reason="unchanged", key=key, parts=parts)
     return Plan(step=step, run=True, reason=reason, key=key, parts=parts)

@@ -1,4 +1,4 @@
-"""A study file: what it may say, and that every step's parameters fit its notebook.
+"""Study files: what they may contain, and whether every step's parameters fit its notebook.
 
 A study (TOML) has a title, a question and steps. A step names a notebook, its parameters, and optionally a `matrix`
 that repeats it. `[defaults]` holds parameters of every step whose notebook knows them; a step's own come first.
@@ -15,6 +15,7 @@ import functools
 import graphlib
 import itertools
 import math
+import string
 import tomllib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,10 @@ from pathlib import Path
 import papermill
 
 from stvsr.errors import InputError
+from stvsr.runs.files import read_text
 
+MOST_STEPS = 1000
+LONGEST_NAME = 100  # bytes of a step's name, which names a folder
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 TYPES = {"int": int, "float": float, "str": str, "bool": bool}
 
@@ -75,24 +79,25 @@ def load_study(study: str, out: Path | None = None) -> Study:
         known = ", ".join(sorted(file.stem for file in (NOTEBOOKS / "studies").glob("*.toml")))
         raise InputError(f"study {study} does not exist: choose from {known}, or give a .toml file")
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except UnicodeDecodeError:
-        raise InputError(f"study {path} is not UTF-8 text: save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"study {path} is no TOML: {error}") from None
-    entries = content.get("steps", [])
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"study {path.name}: steps must be tables in double brackets: write [[steps]] above each")
+        content = tomllib.loads(read_text(path).removeprefix("\ufeff"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"study {path} is not valid TOML: {error}") from None
     _known(content, ("title", "question", "defaults", "steps"), f"study {path.name}")
+    _typed(content, {"title": str, "question": str, "steps": list}, f"study {path.name}")
     defaults = _defaults(content, path)
-    folder = Path(out or Path("reports") / path.stem).resolve()
+    folder = _run_folder(out or Path("reports") / path.stem)
     if set("{}") & set(str(folder)):
         raise InputError(f"run folder {folder} has braces in its name, which papermill reads as fields: choose another")
-    steps, groups = {}, {}
+    steps: dict[str, Step] = {}
+    groups: dict[str, list[str]] = {}
     for entry in content.get("steps", []):
+        if not isinstance(entry, dict):
+            raise InputError(f"study {path.name}: steps holds {entry!r}, write each step as a [[steps]] table")
         for step in _expand(entry, defaults, folder, groups, path):
             if step.name in steps:
                 raise InputError(f"study {path.name} has two steps named {step.name}: give each its own name")
+            if len(steps) == MOST_STEPS:
+                raise InputError(f"study {path.name} has more than {MOST_STEPS} steps: shorten its matrices")
             steps[step.name] = step
             groups.setdefault(entry["id"], []).append(step.name)
     if not steps:
@@ -113,10 +118,25 @@ def _defaults(content: dict, path: Path) -> dict:
     if not isinstance(defaults, dict):
         raise InputError(f"study {path.name}: defaults is {defaults!r}, it must be a table: [defaults]")
     if defaults:
-        notebooks = {str(entry["notebook"]) for entry in content.get("steps", []) if "notebook" in entry}
+        steps = [entry for entry in content.get("steps", []) if isinstance(entry, dict)]
+        notebooks = {str(entry["notebook"]) for entry in steps if "notebook" in entry}
         known = [inspect_parameters(NOTEBOOKS / f"{notebook}.ipynb") for notebook in sorted(notebooks)]
         _known(defaults, tuple(dict.fromkeys(itertools.chain(*known))), f"study {path.name}, defaults")
     return defaults
+
+
+def _run_folder(out: Path) -> Path:
+    try:
+        return Path(out).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of symbolic links, or a NUL in the name
+        raise InputError(f"run folder {str(out)!r} cannot be used ({error}): choose another with --out") from None
+
+
+def _typed(table: dict, types: dict[str, type], where: str) -> None:
+    words = {str: "text", list: "a list", dict: "a table"}
+    for key, kind in types.items():
+        if key in table and not isinstance(table[key], kind):
+            raise InputError(f"{where}: {key} is {table[key]!r}, it must be {words[kind]}")
 
 
 def _expand(entry: dict, defaults: dict, folder: Path, groups: dict, path: Path) -> Iterator[Step]:
@@ -125,16 +145,22 @@ def _expand(entry: dict, defaults: dict, folder: Path, groups: dict, path: Path)
     for key in ("id", "notebook"):
         if key not in entry:
             raise InputError(f"study {path.name}: a step has no {key}")
+    types = {"id": str, "name": str, "notebook": str, "matrix": dict, "parameters": dict}
+    _typed(entry, types, f"study {path.name}, step {entry['id']}")
+    if set("/\\\0") & set(entry["notebook"]):
+        raise InputError(f"study {path.name}, step {entry['id']}: notebook {entry['notebook']!r} must be a plain name")
     notebook = NOTEBOOKS / f"{entry['notebook']}.ipynb"
     matrix = entry.get("matrix", {})
     for key, values in matrix.items():
         if not isinstance(values, list):
             raise InputError(f"study {path.name}, step {entry['id']}: {key} in matrix is {values!r}, it must be a list")
+    if (count := math.prod(len(values) for values in matrix.values())) > MOST_STEPS:
+        raise InputError(f"study {path.name}, step {entry['id']}: matrix gives {count} steps, at most {MOST_STEPS}")
+    known = inspect_parameters(notebook)
     for values in itertools.product(*matrix.values()):
         chosen = dict(zip(matrix, values, strict=True))
         name = _step_name(entry, chosen, path)
         given, needs, optional = {}, [], {}
-        known = inspect_parameters(notebook)
         applicable = {key: value for key, value in defaults.items() if key in known}
         for key, value in (applicable | entry.get("parameters", {}) | chosen).items():
             given[key] = _resolve(value, folder, groups, needs, optional, name)
@@ -150,13 +176,19 @@ def _expand(entry: dict, defaults: dict, folder: Path, groups: dict, path: Path)
 def _step_name(entry: dict, chosen: dict, path: Path) -> str:
     template = entry.get("name", "-".join([entry["id"], *("{" + key + "}" for key in chosen)]))
     try:
+        # only {key} itself: a width such as {arm:>999999999} would fill the memory
+        fields = [part for part in string.Formatter().parse(template) if part[1] is not None]
+        if any(field not in chosen or width or conversion for _, field, width, conversion in fields):
+            raise KeyError
         name = template.format(**chosen)
     except (KeyError, IndexError, ValueError):
         raise InputError(
             f"study {path.name}: name {template} may use {', '.join(chosen) or 'nothing'} in braces"
         ) from None
-    if not name or set("/{}") & set(name) or name.startswith("."):
+    if not name or set("/\\{}") & set(name) or name.startswith(".") or not name.isprintable():
         raise InputError(f"study {path.name}: step name {name!r} cannot name a folder")
+    if len(name.encode()) > LONGEST_NAME:
+        raise InputError(f"study {path.name}: step name {name[:20]}... has more than {LONGEST_NAME} bytes: shorten it")
     return name
 
 
@@ -184,6 +216,8 @@ def _resolve(
     names = _group(group, groups, step)
     if len(names) != 1:
         raise InputError(f"step {step}: {value} is ambiguous, {group} has {len(names)} repetitions: use steps:{group}")
+    if ".." in Path(file).parts or Path(file).is_absolute() or "\0" in file:
+        raise InputError(f"step {step}: {value} leads out of the step's folder: name a file inside it")
     needs.append(names[0])
     return prefix + str(folder / "steps" / names[0] / file)
 

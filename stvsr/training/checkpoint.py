@@ -1,6 +1,6 @@
-"""What lets a training be stopped at any step and go on: checkpoint, log, and a guard that never cuts a step."""
+"""What lets a training stop at any step and resume exactly: checkpoints, and a guard that never cuts a step."""
 
-import signal
+import os
 import time
 from pathlib import Path
 
@@ -10,16 +10,18 @@ from torch import Tensor, nn
 from stvsr.errors import InputError
 from stvsr.models.generators import save_generator
 from stvsr.runs.deadline import deadline
-from stvsr.runs.files import as_json, load_tensors, save_tensors
+from stvsr.runs.files import as_json, load_tensors, save_tensors, write_json
+from stvsr.runs.signals import Launchers, handled
+from stvsr.runs.stamp import differences, make_stamp
 from stvsr.training import distributed
-from stvsr.training.launch import identity
+from stvsr.training.launch import CHECKPOINT, CHECKPOINT_BEFORE, CHECKPOINT_NEW, GENERATOR, IDENTITY, identity
 
 
 class Checkpoint:
-    """Everything a training needs to go on exactly: weights, optimiser states, step; one atomic file.
+    """Everything a training needs to resume exactly: weights, optimiser states, step; the last two are kept.
 
-    It is of one configuration and of one start, which may be moved meanwhile (`launch.identity`). `carried` names
-    modules whose gradients are not zeroed between steps, so that they are a part of the state.
+    It belongs to one identity (`launch.identity`); start weights may be moved meanwhile. `carried` names modules whose
+    gradients are not zeroed between steps, so that they are a part of the state.
     """
 
     def __init__(
@@ -32,10 +34,12 @@ class Checkpoint:
         carried: tuple[str, ...] = (),
     ):
         self.config, self.identity, self.carried = config, identity(config), carried
-        self.folder, self.path = Path(folder), Path(folder) / "checkpoint.safetensors"
+        self.folder, self.path = Path(folder), Path(folder) / CHECKPOINT
+        self.new, self.before = Path(folder) / CHECKPOINT_NEW, Path(folder) / CHECKPOINT_BEFORE
         self.modules, self.optimizers, self.rank = modules, optimizers, rank
 
     def save(self, step: int) -> None:
+        """Write the state after a step; rank 0 writes for all."""
         if self.rank.index:
             return
         tensors = {
@@ -49,15 +53,22 @@ class Checkpoint:
         for name in self.carried:
             learned = self.modules[name].named_parameters()
             tensors |= {f"gradient/{name}/{key}": value.grad for key, value in learned if value.grad is not None}
-        save_tensors(self.path, tensors, {"step": step, "identity": self.identity})
+        save_tensors(self.new, tensors, {"step": step, "identity": self.identity})
+        if self.path.exists():
+            os.replace(self.path, self.before)
+        os.replace(self.new, self.path)
 
     def load(self) -> int:
-        """Restore the last state and return its step, 0 when there is none; InputError when it is of another config."""
-        if not self.path.is_file():
+        """Restore the last state and return its step, 0 when there is none.
+
+        A damaged checkpoint is moved aside and the one before is used; a line says so.
+
+        Raises:
+            InputError: the checkpoint is of another configuration.
+        """
+        tensors, step = self._read()
+        if not tensors:
             return 0
-        tensors, meta = load_tensors(self.path)
-        if meta.get("identity") != self.identity:
-            raise InputError(f"{self.path} was made with another configuration: choose another folder or delete it")
         for name, module in self.modules.items():
             prefix = f"module/{name}/"
             module.load_state_dict(
@@ -69,7 +80,43 @@ class Checkpoint:
             for key, value in self.modules[name].named_parameters():
                 stored = tensors.get(f"gradient/{name}/{key}")
                 value.grad = None if stored is None else stored.to(value)
-        return meta["step"]
+        return step
+
+    def _read(self) -> tuple[dict[str, Tensor], int]:
+        """Return the newest checkpoint that is whole, as tensors and step; nothing and 0 when there is none."""
+        damaged: dict[Path, str] = {}
+        found: tuple[dict[str, Tensor], int] = {}, 0
+        for path in (self.new, self.path, self.before):  # `new`: killed between the two renames of `save`
+            if path.is_file():
+                try:
+                    tensors, meta = load_tensors(path)
+                    found = tensors, self._check(path, meta)
+                    break
+                except OtherConfiguration:
+                    raise
+                except InputError as error:
+                    damaged[path] = str(error)
+        if damaged and self.rank.index == 0:
+            remedy = f"resuming from the one before, step {found[1]}" if found[0] else "starting from the beginning"
+            print(f"note: {'; '.join(damaged.values())}: {remedy}", flush=True)
+            for path in damaged:
+                path.replace(path.with_name(f"{path.name}.damaged"))
+        return found
+
+    def _check(self, path: Path, meta: dict) -> int:
+        """Return the step of a checkpoint; InputError when it is not one of this training."""
+        if changes := ", ".join(differences(meta.get("identity"), self.identity)):
+            raise OtherConfiguration(
+                f"{path} was made with another configuration: choose another folder or delete it ({changes})"
+            )
+        step, steps = meta.get("step"), getattr(self.config, "optim", self.config).steps
+        if type(step) is not int or not 0 <= step <= steps:
+            raise InputError(f"checkpoint {path} is of step {step!r}, the training has {steps}")
+        return step
+
+
+class OtherConfiguration(InputError):
+    """A checkpoint of a training with another identity."""
 
 
 def _optimizer_state(optimizer: torch.optim.Optimizer, name: str, tensors: dict[str, Tensor]) -> dict:
@@ -82,36 +129,41 @@ def _optimizer_state(optimizer: torch.optim.Optimizer, name: str, tensors: dict[
 
 
 class Guard:
-    """Turn Ctrl-C, a termination signal or the end of the allotted time into one flag, so that a step is never cut.
+    """Turn Ctrl-C, SIGTERM, SIGHUP, the end of the allotted time or of the launching process into one flag.
 
-    The time is `runs.deadline.deadline`, which `stvsr reproduce --minutes` sets for all its trainings.
+    A step is never cut. The time is `runs.deadline.deadline`, which `stvsr reproduce --minutes` sets for all its
+    trainings.
     """
 
     def __init__(self, rank: distributed.Rank):
         self.rank = rank
         self.deadline = deadline()
+        self.launchers = Launchers()
         self.interrupted = False
 
     def __enter__(self) -> "Guard":
-        self.handlers = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.handlers = handled(self._note, even_ignored=True)
+        self.handlers.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+    def __exit__(self, *raised: object) -> None:
+        self.handlers.__exit__(*raised)
 
     def _note(self, *_: object) -> None:
         self.interrupted = True
 
     def stop(self) -> bool:
         """Return whether to stop after this step; every process asks once per step, and all get the same answer."""
-        return self.rank.any(self.interrupted or time.time() > self.deadline)
+        return self.rank.any(self.interrupted or time.time() > self.deadline or self.launchers.gone())
 
 
 def finish(checkpoint: Checkpoint, generator: nn.Module, meta: dict) -> None:
-    """Write the trained generator and take the larger training state away."""
-    if checkpoint.rank.index == 0:
-        save_generator(
-            checkpoint.folder / "generator.safetensors", generator, **meta, training=as_json(checkpoint.config)
-        )
-        checkpoint.path.unlink(missing_ok=True)
+    """Write the trained generator with its stamp and delete the larger training state."""
+    if checkpoint.rank.index:
+        return
+    folder = checkpoint.folder
+    save_generator(folder / GENERATOR, generator, **meta, training=as_json(checkpoint.config))
+    write_json(folder / IDENTITY, make_stamp(checkpoint.identity, folder, [GENERATOR]))
+    for path in (checkpoint.new, checkpoint.path, checkpoint.before):
+        path.unlink(missing_ok=True)
+        path.with_name(f"{path.name}.damaged").unlink(missing_ok=True)

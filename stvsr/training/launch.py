@@ -1,86 +1,135 @@
 """Trainings in processes of their own: from a notebook, from the shell, under torchrun; their configuration as JSON."""
 
 import argparse
+import contextlib
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from stvsr.errors import InputError
 from stvsr.models.generators import weights_file
 from stvsr.runs.deadline import STOPPED, UNFINISHED
-from stvsr.runs.files import as_json, from_json, read_json, write_json
+from stvsr.runs.files import as_json, from_json, read_json, remove_leftovers, write_json
 from stvsr.runs.hashes import digest
+from stvsr.runs.lock import locked
+from stvsr.runs.set_aside import set_aside
+from stvsr.runs.signals import LAUNCHER
+from stvsr.runs.stamp import make_stamp, read_stamp, why_stale
 from stvsr.training import distributed
+
+CONFIG, IDENTITY, GENERATOR, LOG = "config.json", "identity.json", "generator.safetensors", "log.jsonl"
+CHECKPOINT, CHECKPOINT_BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
+CHECKPOINT_NEW = "checkpoint-new.safetensors"  # for a moment, while the other two are exchanged
+FILES = (GENERATOR, CHECKPOINT, CHECKPOINT_BEFORE, CHECKPOINT_NEW, LOG, "crops", "tensorboard", CONFIG, IDENTITY)
+# how a training runs and what it shows, not what comes of it
+NOT_IDENTITY = ("workers", "log_every", "save_every", "validate_every", "crops_every", "device")
+START = ("start", "initial_weights")  # settings that name weights to begin with
+INTERRUPTED = 15  # seconds for a training to save a checkpoint after a signal
 
 
 def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> Path:
-    """Train in a process of its own, so that a notebook's kernel stays light and can interrupt it; return the generator's path.
+    """Train in a process of its own, so that a notebook's kernel stays light and can interrupt it.
 
-    A finished training of the same configuration, from the same weights, is not repeated. Progress is shown as it
-    comes; Ctrl-C (or the notebook's stop button) lets the training save a checkpoint, from which the next call goes on.
+    A finished training with the same identity is not repeated. One with another identity is moved aside, and a line
+    says what differs. Progress is shown as it comes; Ctrl-C (or the notebook's stop button) lets the training save a
+    checkpoint, from which the next call resumes, with any number of processes and workers.
 
     Args:
-        module: `stvsr.training.pretraining` or `stvsr.training.finetuning`. processes: more than one go through
-        torchrun.
+        module: `stvsr.training.pretraining` or `stvsr.training.finetuning`.
+        config: what is trained.
+        folder: where results go.
+        processes: more than one run under torchrun.
+
+    Returns:
+        The path of the trained generator.
 
     Raises:
-        InputError: the training stopped with an error, whose line is repeated.
+        InputError: the training stopped with an error, whose line is repeated, or another process works in the folder.
     """
     folder = Path(folder)
-    result, written, known = folder / "generator.safetensors", folder / "config.json", folder / "identity.json"
-    asked, before = identity(config), read_json(known) if known.is_file() else None
-    if result.is_file() and before == asked:
-        return result
-    if written.is_file() and before != asked:
-        discard(folder)
-    write_json(written, as_json(config))
-    write_json(known, asked)
-    runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    command = [sys.executable, *runner, "-m", module, str(folder)]
-    environment = {
-        "OMP_WAIT_POLICY": "PASSIVE",
-        **os.environ,
-    }  # threads that spin at barriers starve a machine that is shared
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment
-    )
-    last = _follow(child, config)
-    if last == STOPPED:
-        raise InputError(f"training in {folder} {STOPPED}: run it again to go on")
-    if child.returncode:
-        raise InputError(f"training in {folder} failed: {last or f'status {child.returncode}'}")
-    return result
+    with locked(folder / ".launch.lock", f"training folder {folder}"):
+        if is_finished(config, folder):
+            return folder / GENERATOR
+        write_json(folder / CONFIG, as_json(config))
+        write_json(folder / IDENTITY, make_stamp(identity(config)))
+        child = subprocess.Popen(
+            _command(module, folder, processes),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env=_environment(),
+        )
+        last = _follow(child, config)
+        if last == STOPPED:
+            raise InputError(f"training in {folder} {STOPPED}: run it again to go on")
+        if child.returncode:
+            raise InputError(f"training in {folder} failed: {last or f'status {child.returncode}'}")
+    return folder / GENERATOR
+
+
+def is_finished(config: object, folder: Path) -> bool:
+    """Return whether a folder holds the finished training of a configuration; move another training in it aside."""
+    why = why_stale(stamp := read_stamp(folder / IDENTITY), asked := identity(config), folder)
+    if not why and (folder / GENERATOR).is_file() and stamp["made"]:
+        return True
+    same = stamp.get("made_from") == asked
+    if same and not why:  # unfinished, or killed while it finished: the checkpoint has the state
+        return False
+    with locked(folder / ".training.lock", f"training folder {folder}", wait=INTERRUPTED):
+        names = (GENERATOR,) if same and (folder / CHECKPOINT).is_file() else FILES
+        if aside := set_aside(folder, why, names):
+            print(f"note: what was trained in {folder} is now in {aside.name}: {why}", flush=True)
+    return False
 
 
 def identity(config: object) -> dict:
-    """Return what a training is told apart by: its configuration, with the hash of the start's weights instead of their place.
+    """Return what identifies a training: its configuration without what cannot change its result.
 
-    Also by its `definition` where it has one: an arm may be edited under its name.
+    Files (start weights, the user's own networks) are identified by their hash instead of their place, and an arm, by
+    `definition`, by what its name stands for.
     """
-    start = getattr(config, "start", "")
-    file = weights_file(start) if start else None
-    return as_json(config) | {"start": digest(file) if file else "", "definition": getattr(config, "definition", {})}
+    files = {}
+    for name, value in vars(config).items():
+        if isinstance(value, str) and value:
+            path = weights_file(value) if name in START else Path(value)
+            with contextlib.suppress(OSError, ValueError):
+                files |= {name: digest(path)} if path and path.is_file() else {}
+    return _without(as_json(config), NOT_IDENTITY) | files | {"definition": getattr(config, "definition", {})}
 
 
-def discard(folder: Path) -> None:
-    """Take away what a training left in its folder, so that the next one starts anew."""
-    for name in ("config.json", "identity.json", "generator.safetensors", "checkpoint.safetensors", "log.jsonl"):
-        (folder / name).unlink(missing_ok=True)
-    for name in ("crops", "tensorboard"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+def _without(value: object, names: tuple[str, ...]) -> object:
+    if not isinstance(value, dict):
+        return value
+    return {name: _without(item, names) for name, item in value.items() if name not in names}
+
+
+def _command(module: str, folder: Path, processes: int) -> list[str]:
+    runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    return [sys.executable, *runner, "-m", module, str(folder)]
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a training: it ends with this process."""
+    launchers = [*filter(None, os.environ.get(LAUNCHER, "").split(",")), str(os.getpid())]
+    passive = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin at barriers starve a machine that is shared
+    return passive | os.environ | {LAUNCHER: ",".join(launchers)}
 
 
 def _follow(child: subprocess.Popen, config: object) -> str:
-    """Show a training's progress lines as one bar; return what it said of its end.
+    """Show a training's progress lines as one bar and its notes as they come; return its last message.
 
-    That is its own last line that begins with `stvsr: `, else its last line; torchrun adds a page about a failure.
+    That is its own last line that begins with `stvsr: `, else its last line. torchrun adds a page about a failure, of
+    which only the process that died first matters.
     """
     last = own = ""
     try:
@@ -90,8 +139,12 @@ def _follow(child: subprocess.Popen, config: object) -> str:
                     _, step, text = line.rstrip().split(" ", 2)
                     bar.set_postfix_str(text, refresh=False)
                     bar.update(int(step) - bar.n)
+                elif line.startswith("note: "):
+                    bar.write(line.rstrip())
                 elif line.startswith("stvsr: "):
                     own = line.removeprefix("stvsr: ").strip()
+                elif died := re.search(r"exitcode +: (-?\d+) \(pid: (\d+)\)", line):
+                    own = own or _death(int(died[1]), died[2])
                 elif line.strip():
                     last = line.strip()
     except KeyboardInterrupt:
@@ -102,6 +155,21 @@ def _follow(child: subprocess.Popen, config: object) -> str:
     return own or last
 
 
+def _death(status: int, pid: str) -> str:
+    if status >= 0:
+        return ""
+    return f"process {pid} was killed by {signal.Signals(-status).name} (perhaps out of memory): run it again to resume"
+
+
+def read_config(config_class: type, folder: Path) -> Any:
+    """Return the configuration in a training's folder; InputError names the file."""
+    value = read_json(folder / CONFIG)
+    try:
+        return from_json(config_class, value)
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG}: {error}") from None
+
+
 def main(config_class: type, train: Callable[..., bool]) -> None:
     """Command line of a training module: FOLDER with its config.json, and how many minutes it may take."""
     parser = argparse.ArgumentParser(description=train.__doc__.splitlines()[0])
@@ -110,8 +178,12 @@ def main(config_class: type, train: Callable[..., bool]) -> None:
     arguments = parser.parse_args()
     if arguments.minutes:
         os.environ["STVSR_DEADLINE"] = str(time.time() + arguments.minutes * 60)
+    if LAUNCHER in os.environ:
+        sys.stdout, sys.stderr = _Surviving(sys.stdout), _Surviving(sys.stderr)
     try:
-        done = train(from_json(config_class, read_json(arguments.folder / "config.json")), arguments.folder)
+        config = read_config(config_class, arguments.folder)
+        with _alone(arguments.folder):
+            done = train(config, arguments.folder)
     except (InputError, OSError) as error:
         sys.exit(f"stvsr: {error}")
     finally:
@@ -120,3 +192,35 @@ def main(config_class: type, train: Callable[..., bool]) -> None:
         print(f"stvsr: {STOPPED}", flush=True)
         # torchrun ends the other processes when one has another status than 0, perhaps while it writes the checkpoint
         sys.exit(UNFINISHED if int(os.environ.get("WORLD_SIZE", "1")) == 1 else 0)
+
+
+class _Surviving:
+    """A text stream that drops its text once nobody reads it, so that a training whose launcher died can still save."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let only one training work in a folder: the first of its processes holds the lock for all."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    # a training whose launcher was killed still saves its checkpoint
+    with locked(folder / ".training.lock", f"training folder {folder}", wait=INTERRUPTED):
+        for name in (CHECKPOINT_NEW, GENERATOR):
+            remove_leftovers(folder / name)
+        yield

@@ -131,7 +131,7 @@ def _visible(folder: Path) -> tuple[list[Path], list[Path]]:
 def _clip(entry: Path, *, strict: bool) -> Path | None:
     """Return the video or frame folder that an entry stands for; `strict` refuses several inner folders of frames."""
     if not entry.is_dir():
-        return entry if entry.suffix.lower() in VIDEO_SUFFIXES else None
+        return entry if entry.suffix.lower() in VIDEO_SUFFIXES and entry.is_file() else None
     if _has_frames(entry):
         return entry
     inner = [folder for folder in _visible(entry)[0] if folder.is_dir() and _has_frames(folder)]

@@ -8,8 +8,8 @@ from metric_clips import texture
 from PIL import Image
 from tiny import panning, write_clips, write_folder, write_video
 
-from stvsr.data import clips
-from stvsr.data.clips import _decoded, describe, load_clips, select_clips, shrink_clip, split_of
+from stvsr.data import decoded as decoding
+from stvsr.data.clips import describe, load_clips, select_clips, shrink_clip, split_of
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset, require_window
 from stvsr.data.shots import find_cuts
 from stvsr.data.windows import reflect, window_indices
@@ -132,7 +132,7 @@ def test_decoded_videos_are_cached_by_content(tmp_path, monkeypatch):
     def refuse(path):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(clips, "read_clip", refuse)
+    monkeypatch.setattr(decoding, "open_clip", refuse)
     assert np.array_equal(load_clips(str(copy))[0].frames(), expected)
 
 
@@ -140,10 +140,10 @@ def test_the_cache_goes_where_it_is_told_and_can_be_deleted(tmp_path, monkeypatc
     monkeypatch.setenv("STVSR_CACHE", str(tmp_path / "cache"))
     path = write_video(tmp_path / "street.mp4", panning(8, seed=9))
     load_clips(str(path))
-    (stored,) = (tmp_path / "cache").iterdir()
-    assert stored.suffix == ".npy"
+    stored, note = sorted((tmp_path / "cache").iterdir(), reverse=True)
+    assert (stored.suffix, note.suffix) == (".npy", ".json")
     stored.unlink()
-    _decoded.cache_clear()
+    decoding.decoded.cache_clear()
     assert len(load_clips(str(path))[0].frames()) == 8
 
 

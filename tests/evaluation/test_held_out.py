@@ -99,10 +99,10 @@ def test_the_files_have_their_schema(clips, weights, tmp_path):
     assert set(metrics["degradation"]) == {"bi"}
     for (method, clip), rows in metrics[metrics["metric"] == "psnr"].groupby(["method", "clip"]):
         assert sorted(rows["frame"]) == [0, 1, 2, 3], (method, clip)
-    assert [(entry["clip"], entry["frames"], entry["height"], entry["degradation"]) for entry in read_json(tmp_path / "data.json")] == [
+    assert [(entry["clip"], entry["frames"], entry["height"], entry["degradation"]) for entry in read_json(tmp_path / "data.json", list)] == [
         ("clip0", 4, 48, "bi"), ("clip1", 4, 48, "bi"),
     ]  # fmt: skip
-    said = read_json(tmp_path / "weights.json")
+    said = read_json(tmp_path / "weights.json", list)
     assert [(entry["name"], entry["file"], entry["licence"]) for entry in said] == [
         ("pixel-control@0", "start.safetensors", ""), ("modern@0", "other.safetensors", "Apache-2.0"),
     ]  # fmt: skip

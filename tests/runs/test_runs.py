@@ -60,9 +60,11 @@ def test_json_goes_there_and_back_and_refuses_what_json_has_not(tmp_path):
 def test_missing_and_broken_json_are_named(tmp_path):
     with pytest.raises(InputError, match=r"v.json does not exist"):
         read_json(tmp_path / "v.json")
-    for content in (b"{", b"\xff\xfe"):
+    wrong = {b"{": "is not valid JSON", b"\xff\xfe": "is not UTF-8 text", b"[1]": "holds list, it must hold an object",
+             b"[" * 100_000: "is not valid JSON"}  # fmt: skip
+    for content, message in wrong.items():
         (tmp_path / "v.json").write_bytes(content)
-        with pytest.raises(InputError, match=r"v.json is no JSON"):
+        with pytest.raises(InputError, match=f"v.json {message}"):
             read_json(tmp_path / "v.json")
 
 

@@ -369,7 +369,7 @@ def test_carried_gradients_are_part_of_a_checkpoint(tmp_path):
     def build():
         module = torch.nn.Linear(2, 1)
         adam = torch.optim.Adam(module.parameters())
-        return module, Checkpoint(tmp_path, tiny.optim(), {"d": module}, {"d": adam}, ALONE, ("d",))
+        return module, Checkpoint(tmp_path, tiny.optim(steps=9), {"d": module}, {"d": adam}, ALONE, ("d",))
 
     module, checkpoint = build()
     module(torch.ones(1, 2)).sum().backward()
@@ -523,7 +523,7 @@ def test_data_json_names_every_clip_once_with_its_hash(data, tmp_path):
     config = tiny.pretraining(data)
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, shrink=(1.0, 1.25)))
     batches.write_data(tmp_path, batches.open_dataset(config.data, SampleConfig(num_frames=5, patch=8), config.optim))
-    entries = read_json(tmp_path / "data.json")
+    entries = read_json(tmp_path / "data.json", list)
     assert [(entry["clip"], entry["frames"], entry["height"], entry["width"]) for entry in entries] == [
         ("clip0", 9, 48, 56), ("clip1", 9, 48, 56),
     ]  # fmt: skip

@@ -1,0 +1,109 @@
+"""One step: its notebook through papermill, and a record of what it was made from and what it made."""
+
+import contextvars
+import os
+import sys
+import time
+from pathlib import Path
+
+import papermill
+from traitlets.config import Config
+
+from stvsr.errors import InputError
+from stvsr.runs.deadline import STOPPED, deadline
+from stvsr.runs.files import read_json, write_json
+from stvsr.runs.lock import locked
+from stvsr.runs.set_aside import set_aside
+from stvsr.runs.stamp import differences, make_stamp, products
+from stvsr.study.keys import files_read
+from stvsr.study.plan import Plan
+from stvsr.training.launch import FILES
+
+# Other users of a machine must not read what passes between a notebook and its kernel. An interrupted kernel gets half
+# the time to let its training save a checkpoint.
+KERNEL = Config(KernelManager={"transport_encryption": "auto", "shutdown_wait_time": 14.0})
+WAIT = 15  # seconds for a step to end whose run was killed
+PRESENTATION = "stvsr.figures"  # shows results and makes none
+
+
+def run_step(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, str]:
+    """Execute one notebook; return (state, seconds, error line). The executed notebook is kept, failed or not.
+
+    Raises:
+        KeyboardInterrupt: a signal ended the run; the record says `stopped`.
+    """
+    folder = out / "steps" / plan.step.name
+    if time.time() > deadline():
+        return "stopped", 0.0, ""
+    try:
+        with locked(folder / ".step.lock", f"step folder {folder}", wait=WAIT):
+            return _run_alone(plan, out, folder, threads)
+    except InputError as error:
+        return "failed", 0.0, str(error)
+
+
+def _run_alone(plan: Plan, out: Path, folder: Path, threads: int) -> tuple[str, float, str]:
+    step, record_file = plan.step, folder / "step.json"
+    read = files_read(step, out)
+    _set_stale_aside(folder, plan, read)
+    state, line, started, made = "failed", "", time.time(), {}
+    record = {"step": step.name, "notebook": step.notebook.name, "parameters": step.parameters, "key": plan.key,
+              "parts": plan.parts, "read": read, "started": started}  # fmt: skip
+    write_json(record_file, record | {"status": "running", "seconds": 0, "error": ""})
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin at barriers starve a machine that is shared
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        contextvars.Context().run(  # an event loop of its own, when several steps share a process
+            papermill.execute_notebook,
+            str(step.notebook),
+            str(folder / "notebook.ipynb"),
+            parameters=step.parameters,
+            progress_bar=False,
+            stderr_file=sys.stderr if sys.stderr.isatty() else None,
+            config=KERNEL,
+            cwd=str(step.base),
+        )
+        made = make_stamp(None, folder, products(folder))["made"]
+        state = "done"
+    except papermill.PapermillExecutionError as error:
+        line = f"{error.ename}: {error.evalue}".partition("\n")[0]
+        state = "stopped" if STOPPED in line else "failed"
+    except Exception as error:  # the kernel died, perhaps for want of memory: no reason to stop the other steps
+        line = f"{type(error).__name__}: {error}".partition("\n")[0]
+    except KeyboardInterrupt:
+        state = "stopped"
+        raise
+    finally:
+        seconds = round(time.time() - started, 1)
+        write_json(record_file, record | {"status": state, "seconds": seconds, "error": line, "made": made})
+    return state, seconds, line
+
+
+def _set_stale_aside(folder: Path, plan: Plan, read: dict[str, str]) -> None:
+    """Move aside what other code or inputs left in a step's folder, because a notebook keeps what looks like its own.
+
+    Parameters are not compared: trainings and evaluations carry stamps of what they were made from, and compare those
+    parameters that matter to them.
+    """
+    try:
+        record = read_json(folder / "step.json")
+        before = record["parts"]
+    except (InputError, KeyError):
+        return
+    now = plan.parts
+    code = list(differences(_code(before), _code(now)))
+    inputs = list(differences(before["inputs"], now["inputs"]))
+    if before["upstream"] != now["upstream"]:
+        inputs += differences(record.get("read", {}), read) if record.get("read") else ["an earlier step"]
+    if not code and not inputs:
+        return
+    why = ", ".join(["code of " + name.removesuffix(" changed") + " changed" for name in code] + inputs)
+    names = [entry.name for entry in folder.iterdir() if entry.name != "step.json" and not entry.name.startswith(".")]
+    if aside := set_aside(folder, why, names if code else FILES):
+        write_json(aside / "step.json", record)
+        print(f"{plan.step.name}: what was made before is now in {aside} ({why})", flush=True)
+
+
+def _code(parts: dict) -> dict:
+    return {name: key for name, key in parts["modules"].items() if not name.startswith(PRESENTATION)}
