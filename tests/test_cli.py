@@ -73,7 +73,7 @@ def test_degrade_refuses_and_writes_nothing(clip, tmp_path, capsys):
     refused(capsys, "broken.mp4 cannot be read as video", "degrade", tmp_path / "broken.mp4", out)
     refused(capsys, "exists: give another name", "degrade", clip, tmp_path / "full")
     refused(capsys, "exists: give another name", "degrade", clip, clip)
-    refused(capsys, "does not exist: create it first", "degrade", clip, tmp_path / "no" / "out")
+    refused(capsys, "cannot write", "degrade", clip, tmp_path / "broken.mp4" / "out")
     refused(capsys, "002.png is 40x40", "degrade", tmp_path / "mixed", out)  # found after two good frames
     refused(capsys, "frames are 40x3: too small to be divided by 4", "degrade", tmp_path / "thin", out)
     assert listing(tmp_path) == before

@@ -285,14 +285,12 @@ def write_frames(
         InputError: as `FolderWriter`; nothing is left behind then.
     """
     listed = None if names is None else list(names)
-    out = FolderWriter(Path(folder), names=listed, suffix=suffix, profile=profile, overwrite=overwrite)
-    try:
-        with out:
+    with FolderWriter(Path(folder), names=listed, suffix=suffix, profile=profile, overwrite=overwrite) as out:
+        try:
             for frame in frames:
                 out.write(frame)
-    except BrokenClip as error:
-        kept = f"; the {out.written} frames before are kept in {out.path}" if out.written else ""
-        raise BrokenClip(f"{error}{kept}") from None
+        except BrokenClip as error:  # frames for a study are complete or absent
+            raise InputError(str(error)) from None
     return out.written
 
 

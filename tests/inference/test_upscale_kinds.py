@@ -187,7 +187,7 @@ def test_a_change_of_size_keeps_what_came_before(tmp_path, capsys):
     assert "003.png is 16x16" in line and "first 3 frames are kept in" in line
     assert len(read_clip(tmp_path / "out.partial.mp4")) == 3
     assert main(["degrade", str(tmp_path / "in"), str(tmp_path / "small")]) == 2
-    assert len(read_clip(tmp_path / "small.partial")) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out.partial.mp4"]
 
 
 @pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8])
