@@ -236,7 +236,7 @@ def mark_trained(summary: pd.DataFrame, folder: Path) -> pd.DataFrame:
     """Add column `trained_on`: on how many of the clips the arm was trained, so that its scores are not held out."""
     arms = [
         {method.rpartition("@")[0] or method for method in entry["trained_on_by"]}
-        for entry in read_json(folder / "data.json")
+        for entry in read_json(folder / "data.json", list)
     ]
     return summary.assign(trained_on=[sum(arm in found for found in arms) for arm in summary["arm"]])
 

@@ -48,7 +48,7 @@ def load_results(run: Path) -> dict:
                 name: _read(folder / f"{name}.csv")
                 for name in ("summary", "comparisons")
                 if (folder / f"{name}.csv").is_file()
-            } | {"clips": [(entry["clip"], entry["frames"]) for entry in read_json(folder / "data.json")]}
+            } | {"clips": [(entry["clip"], entry["frames"]) for entry in read_json(folder / "data.json", list)]}
     if not tables:
         raise InputError(f"{run} has no evaluated step: run the study to its end")
     return {"manifest": content, "steps": tables}
