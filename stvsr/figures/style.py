@@ -108,6 +108,7 @@ def _png(figure: Figure, dpi: int) -> bytes:
 
 
 def one_axes(size: tuple[float, float], title: str = "") -> tuple[Figure, Axes]:
+    """Return a figure with one axes of `size` inches."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title)
@@ -115,6 +116,7 @@ def one_axes(size: tuple[float, float], title: str = "") -> tuple[Figure, Axes]:
 
 
 def number(value: float, digits: int = 3) -> str:
+    """Return a number with a true minus sign."""
     return f"{value:.{digits}f}".replace("-", "\u2212")
 
 
