@@ -184,7 +184,7 @@ def to_html(notebook: NotebookNode, out: Path) -> str:
     body = re.sub(r"<th[^>]*>(?:&nbsp;|\s)*</th>", "<td></td>", body)
     body = re.sub(
         r"(<table.*?</table>)",
-        r'<div class="scroll" tabindex="0" role="region" aria-label="Table">\1</div>',
+        r'<div class="scroll" tabindex="0" role="group" aria-label="Table">\1</div>',
         body,
         flags=re.DOTALL,
     )

@@ -1,4 +1,4 @@
-"""Judge an upscaled clip that has no truth: what can be said without one, and beside bicubic."""
+"""Scores of an upscaled clip without a ground truth: naturalness, steadiness, consistency with the recording."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ def recorded_part(config: UpscaleConfig) -> np.ndarray:
 
 
 def halves(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the left and right half of side-by-side frames (T, H, 2W, 3), as `compare` writes them: bicubic, then the model."""
+    """Return the halves of side-by-side frames (T, H, 2W, 3) that `compare` writes: bicubic, then the model."""
     return tuple(np.split(both, 2, axis=2))
 
 

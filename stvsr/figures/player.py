@@ -7,6 +7,7 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -70,7 +71,7 @@ def player(clips: Mapping[str, np.ndarray], *, what: str, rate: float = 8.0) -> 
     )  # fmt: skip
 
 
-def show_player(clips: Mapping[str, np.ndarray], *, what: str, rate: float = 8.0, path: Path | None = None):
+def show_player(clips: Mapping[str, np.ndarray], *, what: str, rate: float = 8.0, path: Path | None = None) -> Any:
     """Return the player as something a notebook displays; also save it as a page of its own when `path` is given.
 
     Where scripts may not run (an untrusted notebook), a picture of the middle frame of every clip is left.

@@ -4,6 +4,7 @@ import inspect
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -15,13 +16,13 @@ def source_of(function: Callable) -> str:
     """
     function = inspect.unwrap(function)
     code = inspect.getsource(function)
-    path = Path(inspect.getsourcefile(function)).resolve()
+    path = Path(inspect.getsourcefile(function) or "").resolve()
     place = path.relative_to(PACKAGE.parent) if path.is_relative_to(PACKAGE) else Path(path.name)
     _, line = inspect.getsourcelines(function)
     return f"`{place.as_posix()}`, line {line}:\n\n```python\n{textwrap.dedent(code).rstrip()}\n```"
 
 
-def show_source(function: Callable):
+def show_source(function: Callable) -> Any:
     """Return the source of a function as something a notebook displays."""
     from IPython.display import Markdown
 

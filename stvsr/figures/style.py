@@ -8,6 +8,7 @@ import io
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     """Draw under the one style of the study, whatever the caller's rcParams are."""
 
     @functools.wraps(draw)
-    def wrapper(*args, **kwargs) -> Figure:
+    def wrapper(*args: Any, **kwargs: Any) -> Figure:
         with rc_context(STYLE):
             return draw(*args, **kwargs)
 
@@ -79,10 +80,10 @@ def describe(figure: Figure, text: str) -> Figure:
 
 def alt(figure: Figure) -> str:
     """Return the figure's alt text."""
-    return figure.get_label()
+    return str(figure.get_label())
 
 
-def show(figure: Figure, path: Path | None = None):
+def show(figure: Figure, path: Path | None = None) -> Any:
     """Return the figure as an image that a notebook displays with its alt text; also save it when `path` is given."""
     from IPython.display import Image
 
@@ -107,6 +108,7 @@ def _png(figure: Figure, dpi: int) -> bytes:
 
 
 def one_axes(size: tuple[float, float], title: str = "") -> tuple[Figure, Axes]:
+    """Return a figure with one axes of `size` inches."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title)
@@ -114,6 +116,7 @@ def one_axes(size: tuple[float, float], title: str = "") -> tuple[Figure, Axes]:
 
 
 def number(value: float, digits: int = 3) -> str:
+    """Return a number with a true minus sign."""
     return f"{value:.{digits}f}".replace("-", "\u2212")
 
 

@@ -48,7 +48,7 @@ def every_figure() -> dict[str, Figure]:
     )
     differences["verdict"] = verdicts
     log = training_log(adversarial=0.7, score_real=0.8, score_fake=0.3, gradient_pixel=1.0, gradient_adversarial=0.0)
-    scores = pd.DataFrame({"label": np.repeat(LABELS, 4), "frame": list(range(4)) * 5, "value": np.arange(20.0)})
+    values = pd.DataFrame({"label": np.repeat(LABELS, 4), "frame": list(range(4)) * 5, "value": np.arange(20.0)})
     frames = {"truth": clip()[0], "bicubic": clip(1)[0]}
     return {
         "perception_distortion": scores.perception_distortion(plane_points()),
@@ -56,7 +56,7 @@ def every_figure() -> dict[str, Figure]:
         "defect_ladder": scores.defect_ladder(
             pd.DataFrame({"label": LABELS[:3], "value": [0.3, 0.2, 0.25]}), metric="LPIPS", better="lower"
         ),
-        "per_frame": scores.per_frame(scores, metric="PSNR, dB"),
+        "per_frame": scores.per_frame(values, metric="PSNR, dB"),
         "learning_curves": training.learning_curves({"a": log, "b": log}, highlight="a"),
         "loss_terms": training.loss_terms(log),
         "gradient_norms": training.gradient_norms(log),
