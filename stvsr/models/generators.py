@@ -220,7 +220,7 @@ def start_generator(preset: str, start: str, *, widen: bool = False) -> Generato
         InputError: the checkpoint has another size than the preset, or cannot be widened to it.
     """
     if widen and not start:
-        raise InputError("widen needs weights to start from: name a smaller RBPN as start")
+        raise InputError("widen needs weights to start from: name a smaller RBPN as initial_weights")
     if not start:
         return build_generator(preset).train()
     generator, _ = load_generator(start)

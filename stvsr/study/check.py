@@ -189,19 +189,19 @@ class _Checks:
     def start(self, config: PretrainingConfig | FinetuningConfig) -> None:
         """Raise InputError when a training cannot start from its weights."""
         widen = getattr(config, "widen", False)
-        if not config.start:
+        if not config.initial_weights:
             if widen:
-                raise InputError("widen needs weights to start from: name a smaller RBPN as start")
+                raise InputError("widen needs weights to start from: name a smaller RBPN as initial_weights")
             return
-        generator, preset = self.generator(config.start), PRESETS[config.generator]
+        generator, preset = self.generator(config.initial_weights), PRESETS[config.generator]
         if not widen and not same_size(generator, config.generator):
             raise InputError(
-                f"start {config.start} is {generator.config}, the preset {config.generator} is {preset}: "
-                "choose the preset of the start"
+                f"initial weights {config.initial_weights} are {generator.config}, the preset {config.generator} is {preset}: "
+                "choose their preset"
             )
         if widen:
             if not isinstance(generator, RBPN) or not isinstance(_empty(config.generator), RBPN):
-                raise InputError(f"start {config.start} cannot be widened to {config.generator}: only an RBPN can")
+                raise InputError(f"initial weights {config.initial_weights} cannot be widened to {config.generator}: only an RBPN can")
             with torch.device("meta"):
                 widened(generator, preset)
 

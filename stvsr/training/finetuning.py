@@ -39,9 +39,9 @@ from stvsr.training.session import Session
 class FinetuningConfig:
     """One arm, one seed.
 
-    arm: name in `stvsr.arms.ARMS`. generator, start: preset and weights that are fine-tuned.
-    discriminator_width: channels of D's first layer (64 as published). discriminator_rate: its learning rate.
-    discriminator_clip: norm its gradients are clipped at, 0 for none. flow_rate: learning rate of the flow network.
+    arm: name in `stvsr.arms.ARMS`. generator, initial_weights: preset and weights that are fine-tuned.
+    discriminator_width: channels of D's first layer (64 as published). discriminator_learning_rate: its learning rate.
+    discriminator_clip: norm its gradients are clipped at, 0 for none. flow_learning_rate: learning rate of the flow network.
     flow_shrink: frames are divided by this before the flow network (PWC-Net's own output is a quarter of the size).
     fade: steps over which adversarial weights rise to their value. skip_above: D is not trained while the running gap
     of its probabilities (real minus fake) is larger. patience: steps with a gap above 0.995 after which the run stops.
@@ -51,13 +51,13 @@ class FinetuningConfig:
 
     arm: str = "recurrent-d"
     generator: str = "rbpn-small"
-    start: str = "rbpn-small"
+    initial_weights: str = "rbpn-small"
     data: DataConfig = DataConfig(patch=24)
     optim: OptimConfig = OptimConfig(steps=100, ema=0.99)
     discriminator_width: int = 64
-    discriminator_rate: float = 1e-4
+    discriminator_learning_rate: float = 1e-4
     discriminator_clip: float = 5.0
-    flow_rate: float = 1e-6
+    flow_learning_rate: float = 1e-6
     flow_shrink: int = 2
     fade: int = 10
     skip_above: float = 0.9
@@ -70,7 +70,7 @@ class FinetuningConfig:
 
     def __post_init__(self):
         find_arm(self.arm)
-        for name in ("discriminator_rate", "flow_rate"):
+        for name in ("discriminator_learning_rate", "flow_learning_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be 0 or more")
         for name in ("discriminator_clip", "fade", "patience", "validate_every", "crops_every"):
@@ -142,14 +142,14 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
             terms |= gap.update(terms, step + 1)
             if session.end_step(step, terms):
                 return False
-    session.finish(task="fine-tuning", arm=config.arm, start=config.start)
+    session.finish(task="fine-tuning", arm=config.arm, start=config.initial_weights)
     return True
 
 
 def build_networks(arm: Arm, config: FinetuningConfig) -> Networks:
     """Return the arm's networks: the generator with its weights, a new discriminator, pretrained flow network, VGG."""
     # what is drawn comes first: one seed then gives every arm with such a discriminator the same one
-    generator, discriminator = start_generator(config.generator, config.start), build_discriminator(arm, config)
+    generator, discriminator = start_generator(config.generator, config.initial_weights), build_discriminator(arm, config)
     if hasattr(generator, "spynet"):
         # BasicVSR's flow network stays frozen, so that the perceptual losses cannot distort its motion estimates
         generator.spynet.requires_grad_(False)
@@ -188,8 +188,8 @@ def build_optimizers(networks: Networks, config: FinetuningConfig, arm: Arm) -> 
     """Return one Adam per network that learns."""
     settings: dict[str, dict] = {
         "generator": {"lr": config.optim.learning_rate},
-        "discriminator": {"lr": config.discriminator_rate, "betas": arm.discriminator_betas},
-        "flow": {"lr": config.flow_rate},
+        "discriminator": {"lr": config.discriminator_learning_rate, "betas": arm.discriminator_betas},
+        "flow": {"lr": config.flow_learning_rate},
     }
     return {
         name: torch.optim.Adam([p for p in network.parameters() if p.requires_grad], foreach=True, **given)
@@ -258,7 +258,7 @@ class ScoreGap(nn.Module):
             raise InputError(
                 f"step {step}: the discriminator has been certain for {int(self.certain)} steps "
                 f"(gap {float(self.value):.3f}): "
-                "lower discriminator_rate, or choose spectral norm"
+                "lower discriminator_learning_rate, or choose spectral norm"
             )
         return {"score_gap": float(self.value)}
 

@@ -31,7 +31,7 @@ CHECKPOINT_NEW = "checkpoint-new.safetensors"  # for a moment, while the other t
 FILES = (GENERATOR, CHECKPOINT, CHECKPOINT_BEFORE, CHECKPOINT_NEW, LOG, "crops", "tensorboard", CONFIG, IDENTITY)
 # how a training runs and what it shows, not what comes of it
 NOT_IDENTITY = ("workers", "log_every", "save_every", "validate_every", "crops_every", "device")
-START = ("start", "initial_weights")  # settings that name weights to begin with
+START = ("initial_weights",)  # settings that name weights to begin with
 INTERRUPTED = 15  # seconds for a training to save a checkpoint after a signal
 
 

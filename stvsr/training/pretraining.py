@@ -22,13 +22,13 @@ from stvsr.training.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig:
-    """One pretraining: `generator` is a preset, `start` a checkpoint or shipped weights' name (empty: from scratch).
+    """One pretraining: `generator` is a preset, `initial_weights` a checkpoint or shipped weights' name (empty: random).
 
-    widen: the start is a smaller RBPN, which grows to the preset's size (`models.widening`).
+    widen: the initial weights are a smaller RBPN's, widened to the preset's size (`models.widening`).
     """
 
     generator: str = "rbpn-small"
-    start: str = ""
+    initial_weights: str = ""
     widen: bool = False
     loss: str = "l1"
     data: DataConfig = DataConfig()
@@ -51,7 +51,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     optim = config.optim
     rank = distributed.current(optim.device)
     seed_everything(optim.seed)
-    generator = start_generator(config.generator, config.start, widen=config.widen).to(rank.device)
+    generator = start_generator(config.generator, config.initial_weights, widen=config.widen).to(rank.device)
     optimizer = torch.optim.Adam(generator.parameters(), lr=optim.learning_rate, foreach=True)
     precision = Precision(optim.precision, rank.device)
     pixel_loss = losses.PIXEL_LOSSES[config.loss]
@@ -74,7 +74,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
             norm = descend(loss, optimizer, optim.clip_gradient)
             if session.end_step(step, {"pixel": loss.detach(), "gradient_pixel": norm}):
                 return False
-    session.finish(task="pretraining", start=config.start)
+    session.finish(task="pretraining", start=config.initial_weights)
     return True
 
 

@@ -66,7 +66,7 @@ def pretraining(
     """Return the smallest pretraining on the clips of a folder."""
     return PretrainingConfig(
         generator="rbpn-tiny",
-        start=start,
+        initial_weights=start,
         loss=loss,
         data=DataConfig(data=(str(data),), split="all", patch=8),
         optim=optim(**changes),
@@ -82,7 +82,7 @@ def finetuning(
     return FinetuningConfig(
         arm=arm,
         generator="rbpn-tiny",
-        start=start,
+        initial_weights=start,
         data=DataConfig(data=(str(data),), split="all", patch=8),
         optim=optim(**{"schedule": "constant"} | changes),
         **settings,

@@ -19,7 +19,7 @@ from stvsr.training.pretraining import PretrainingConfig
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 TRAINING = {
     "generator": "rbpn-tiny",
-    "start": "",
+    "initial_weights": "",
     "patch": 16,
     "batch": 1,
     "data": ["samples:carphone"],
@@ -75,7 +75,7 @@ LESSON = {
     "steps",
     "patch",
     "batch",
-    "start",
+    "initial_weights",
     "initial_weights",
     "discriminator_width",
     "fade",

@@ -26,7 +26,7 @@ notebook = "02_rbpn_pretraining"
 [steps.parameters]
 data = ["VIMEO"]
 generator = "rbpn-tiny"
-start = ""
+initial_weights = ""
 patch = 24
 steps = 3
 batch = 2
@@ -46,7 +46,7 @@ seed = [0]
 [steps.parameters]
 data = ["VIMEO"]
 generator = "rbpn-tiny"
-start = "step:pretrain/generator.safetensors"
+initial_weights = "step:pretrain/generator.safetensors"
 patch = 16
 steps = 2
 batch = 2
@@ -111,8 +111,8 @@ PLANTED = {
                            'data = ["nowhere"]\ngenerator = "rbpn-tiny"\nstart = ""'), "pretrain: data nowhere"),
     "a clip of another data set": (("clips = []", 'clips = ["bikes-03"]'),
                                    "evaluate: clip bikes-03 is missing: there are calendar, city"),
-    "a start that is not there": (('start = ""', 'start = "rbpn.pth"'), "generator rbpn.pth is neither a file nor"),
-    "a start of another preset": (('start = ""', 'start = "rbpn-small"'), "pretrain: start rbpn-small is"),
+    "a start that is not there": (('initial_weights = ""', 'initial_weights = "rbpn.pth"'), "generator rbpn.pth is neither a file nor"),
+    "a start of another preset": (('initial_weights = ""', 'initial_weights = "rbpn-small"'), "pretrain: initial weights rbpn-small are"),
     "an earlier step of another preset": (('generator = "rbpn-tiny"\nstart = ""', 'generator = "rbpn"\nstart = ""'),
                                           "the preset rbpn-tiny is"),
     "a file that no step makes": (("pretrain/generator.safetensors\"\npatch", "pretrain/rbpn.pth\"\npatch"),
@@ -175,7 +175,7 @@ def test_clips_too_short_or_small_to_be_measured_are_found(tmp_path, data):
 
 def test_a_finished_checkpoint_of_another_size_is_found_by_reading_it(tmp_path, data):
     save_generator(tmp_path / "mine.safetensors", build_generator("rbpn-small"))
-    found = faults(tmp_path, data, ('start = ""', f'start = "{tmp_path / "mine.safetensors"}"'))
+    found = faults(tmp_path, data, ('initial_weights = ""', f'initial_weights = "{tmp_path / "mine.safetensors"}"'))
     assert any("the preset rbpn-tiny is" in line for line in found)
 
 

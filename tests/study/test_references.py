@@ -20,7 +20,7 @@ id = "tune"
 name = "{arm}-s{seed}"
 notebook = "03_adversarial_finetuning"
 matrix = {arm = ["modern", "triplet-d"], seed = [0]}
-parameters = {start = {step = "pretrain"}, patch = 24}
+parameters = {initial_weights = {step = "pretrain"}, patch = 24}
 [[steps]]
 id = "evaluate"
 notebook = "04_ablation_evaluation"
@@ -44,12 +44,12 @@ def test_tables_mean_what_their_form_as_text_means(tmp_path):
     )
     assert tables.steps == text.steps
     assert tables.steps["evaluate"].needs == ("pretrain", "modern-s0", "triplet-d-s0")
-    assert tables.steps["modern-s0"].parameters["start"] == f"{tmp_path}/out/steps/pretrain/generator.safetensors"
+    assert tables.steps["modern-s0"].parameters["initial_weights"] == f"{tmp_path}/out/steps/pretrain/generator.safetensors"
 
 
 def test_a_table_may_name_the_file(tmp_path):
     steps = load(tmp_path, STUDY.replace('{step = "pretrain"},', '{step = "pretrain", file = "other.pth"},')).steps
-    assert steps["modern-s0"].parameters["start"].endswith("/steps/pretrain/other.pth")
+    assert steps["modern-s0"].parameters["initial_weights"].endswith("/steps/pretrain/other.pth")
 
 
 def test_defaults_reach_every_step_that_knows_them_and_give_way(tmp_path):

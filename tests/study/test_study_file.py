@@ -12,7 +12,7 @@ from stvsr.study.study_file import load_study
 
 
 def test_a_matrix_repeats_a_step_and_references_follow(room):
-    notebook(room / "notebooks" / "work.ipynb", 'folder: str = "."\narm: str = "a"\nseed: int = 0\nstart: str = ""\n')
+    notebook(room / "notebooks" / "work.ipynb", 'folder: str = "."\narm: str = "a"\nseed: int = 0\ninitial_weights: str = ""\n')
     notebook(room / "notebooks" / "judge.ipynb", 'folder: str = "."\ngenerators: list[str] = []\n')
     study(room, """
 [[steps]]
@@ -23,7 +23,7 @@ id = "tune"
 name = "{arm}-s{seed}"
 notebook = "work"
 matrix = {arm = ["x-control", "y"], seed = [0, 1]}
-parameters = {start = "step:start/generator.safetensors"}
+parameters = {initial_weights = "step:start/generator.safetensors"}
 [[steps]]
 id = "judge"
 notebook = "judge"
@@ -33,7 +33,7 @@ parameters = {generators = ["start=step:start/generator.safetensors", "peer", "s
     steps, out = parsed.steps, room / "out" / "steps"
     assert list(steps) == ["start", "x-control-s0", "x-control-s1", "y-s0", "y-s1", "judge"]
     assert steps["y-s1"].parameters == {"folder": str(out / "y-s1"), "arm": "y", "seed": 1,
-                                        "start": str(out / "start" / "generator.safetensors")}  # fmt: skip
+                                        "initial_weights": str(out / "start" / "generator.safetensors")}  # fmt: skip
     assert steps["y-s1"].needs == ("start",)
     assert steps["judge"].needs == ("start", "x-control-s0", "x-control-s1", "y-s0", "y-s1")
     assert steps["judge"].parameters["generators"] == [

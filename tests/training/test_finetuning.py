@@ -174,7 +174,7 @@ def test_g_and_the_flow_network_get_no_gradient_from_the_step_of_d(data, name):
 
 
 def test_the_flow_discriminator_reaches_the_flow_network_and_changes_it(data):
-    state, batch = play(configure(data, "recurrent-d-flow", more={"flow_rate": 1e-4}))
+    state, batch = play(configure(data, "recurrent-d-flow", more={"flow_learning_rate": 1e-4}))
     before = flat(state.networks.flow)
     said = generator_step(state, outputs_of(state, batch), batch, noise())
     assert max(gradient.abs().max().item() for gradient in gradients(state.networks.flow)) > 0
@@ -185,7 +185,7 @@ def test_the_flow_discriminator_reaches_the_flow_network_and_changes_it(data):
 
 
 def test_the_step_of_the_flow_network_makes_its_flows_look_more_real(data):
-    config = configure(data, "recurrent-d-flow", more={"flow_rate": 1e-5}, learning_rate=1e-12)
+    config = configure(data, "recurrent-d-flow", more={"flow_learning_rate": 1e-5}, learning_rate=1e-12)
     state, batch = play(config)
     state.networks.discriminator.eval()
     outputs = outputs_of(state, batch)
@@ -396,7 +396,7 @@ def test_each_rung_of_the_ladder_mends_exactly_one_fault():
 @pytest.mark.parametrize(("accumulating", "factor"), [(True, 2), (False, 1)])
 def test_accumulating_never_zeroes_the_gradients_of_d(data, accumulating, factor):
     arm = dataclasses.replace(ARMS["recurrent-d"], accumulating=accumulating)
-    state, batch = play(configure(data, "recurrent-d", more={"discriminator_rate": 0.0}), arm)
+    state, batch = play(configure(data, "recurrent-d", more={"discriminator_learning_rate": 0.0}), arm)
     outputs = outputs_of(state, batch)
     discriminator_step(state, outputs, batch, noise())
     once = [gradient.clone() for gradient in gradients(state.networks.discriminator)]
@@ -436,7 +436,7 @@ def test_d_learns_to_tell_bicubic_from_truth_on_a_toy_clip(tmp_path, name):
     """And not by heart: at the end it is asked about patches that it was not trained on."""
     grain = np.random.default_rng(0).integers(0, 256, (40, 44, 3), np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     source = tiny.write_folder(tmp_path / "grain", np.stack([grain[t : t + 64, 2 * t : 2 * t + 64] for t in range(9)]))
-    config = configure(source, name, batch=4, steps=80, more={"discriminator_width": 8, "discriminator_rate": 1e-3})
+    config = configure(source, name, batch=4, steps=80, more={"discriminator_width": 8, "discriminator_learning_rate": 1e-3})
     state, _ = play(config, dataclasses.replace(ARMS[name], r1=0.0))
     sample = dataclasses.replace(sample_config(state.networks.generator, config.data, targets=3), hr_flow=True)
     dataset = open_dataset(config.data, sample, config.optim)
@@ -513,7 +513,7 @@ def test_a_run_stopped_after_every_step_equals_an_uninterrupted_one_bit_for_bit(
     """With optimisers of all networks, batch statistics, averaged weights, gradients that are carried, and who sat out."""
     more = {
         "skip_above": -1.0,
-        "flow_rate": 1e-4,
+        "flow_learning_rate": 1e-4,
         "fade": 3,
         "discriminator_clip": 0.01,
     }  # D sits out every second step
@@ -557,7 +557,7 @@ def test_the_gap_follows_the_scores_and_d_sits_out_every_second_step_while_it_wi
 def test_a_discriminator_that_is_certain_for_too_long_stops_the_run():
     gap = ScoreGap(FinetuningConfig(arm="recurrent-d", patience=5), ALONE)
     with pytest.raises(
-        InputError, match=r"certain for 6 steps \(gap 0.99.*lower discriminator_rate, or choose spectral norm"
+        InputError, match=r"certain for 6 steps \(gap 0.99.*lower discriminator_learning_rate, or choose spectral norm"
     ):
         for step in range(200):
             gap.update(scores(1.0, 0.0), step)
@@ -600,8 +600,8 @@ def test_what_is_not_finite_stops_the_loop_with_a_message(data, tmp_path, monkey
         ({"arm": "recurent-d"}, "arm 'recurent-d' is unknown: choose from pixel-control, perceptual"),
         ({"generator": "rbpn-tny"}, "generator 'rbpn-tny' is unknown"),
         ({"flow_shrink": 3}, "flow_shrink is 3: choose 1, 2 or 4"),
-        ({"discriminator_rate": -1.0}, "discriminator_rate is -1.0: it must be 0 or more"),
-        ({"flow_rate": math.nan}, "flow_rate is nan: it must be 0 or more"),
+        ({"discriminator_learning_rate": -1.0}, "discriminator_learning_rate is -1.0: it must be 0 or more"),
+        ({"flow_learning_rate": math.nan}, "flow_learning_rate is nan: it must be 0 or more"),
         ({"fade": -5}, "fade is -5: it cannot be negative"),
         (
             {"arm": "basicvsr-triplet"},

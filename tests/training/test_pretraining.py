@@ -334,7 +334,7 @@ def test_a_stopped_run_goes_on_when_its_start_has_moved_and_not_when_it_has_chan
     assert not pretrain(config, tmp_path / "pieces")
     moved.parent.mkdir()
     start.rename(moved)
-    config = dataclasses.replace(config, start=str(moved))
+    config = dataclasses.replace(config, initial_weights=str(moved))
     assert not pretrain(config, tmp_path / "pieces")
     assert pretrain(config, tmp_path / "pieces")
     assert identical(tmp_path / "whole", tmp_path / "pieces")
@@ -595,7 +595,7 @@ def test_other_weights_behind_the_same_name_are_trained_anew(data, tmp_path):
     assert not torch.equal(second["output.conv.weight"], first["output.conv.weight"])
     start.rename(moved := tmp_path / "moved.safetensors")  # the same weights elsewhere
     before = (run / "log.jsonl").stat().st_mtime_ns
-    launch("stvsr.training.pretraining", dataclasses.replace(config, start=str(moved)), run)
+    launch("stvsr.training.pretraining", dataclasses.replace(config, initial_weights=str(moved)), run)
     assert (run / "log.jsonl").stat().st_mtime_ns == before
 
 
