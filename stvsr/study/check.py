@@ -201,7 +201,9 @@ class _Checks:
             )
         if widen:
             if not isinstance(generator, RBPN) or not isinstance(_empty(config.generator), RBPN):
-                raise InputError(f"initial weights {config.initial_weights} cannot be widened to {config.generator}: only an RBPN can")
+                raise InputError(
+                    f"initial weights {config.initial_weights} cannot be widened to {config.generator}: only an RBPN can"
+                )
             with torch.device("meta"):
                 widened(generator, preset)
 

@@ -149,7 +149,10 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
 def build_networks(arm: Arm, config: FinetuningConfig) -> Networks:
     """Return the arm's networks: the generator with its weights, a new discriminator, pretrained flow network, VGG."""
     # what is drawn comes first: one seed then gives every arm with such a discriminator the same one
-    generator, discriminator = start_generator(config.generator, config.initial_weights), build_discriminator(arm, config)
+    generator, discriminator = (
+        start_generator(config.generator, config.initial_weights),
+        build_discriminator(arm, config),
+    )
     if hasattr(generator, "spynet"):
         # BasicVSR's flow network stays frozen, so that the perceptual losses cannot distort its motion estimates
         generator.spynet.requires_grad_(False)

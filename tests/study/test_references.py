@@ -44,7 +44,10 @@ def test_tables_mean_what_their_form_as_text_means(tmp_path):
     )
     assert tables.steps == text.steps
     assert tables.steps["evaluate"].needs == ("pretrain", "modern-s0", "triplet-d-s0")
-    assert tables.steps["modern-s0"].parameters["initial_weights"] == f"{tmp_path}/out/steps/pretrain/generator.safetensors"
+    assert (
+        tables.steps["modern-s0"].parameters["initial_weights"]
+        == f"{tmp_path}/out/steps/pretrain/generator.safetensors"
+    )
 
 
 def test_a_table_may_name_the_file(tmp_path):

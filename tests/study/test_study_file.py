@@ -12,7 +12,10 @@ from stvsr.study.study_file import load_study
 
 
 def test_a_matrix_repeats_a_step_and_references_follow(room):
-    notebook(room / "notebooks" / "work.ipynb", 'folder: str = "."\narm: str = "a"\nseed: int = 0\ninitial_weights: str = ""\n')
+    notebook(
+        room / "notebooks" / "work.ipynb",
+        'folder: str = "."\narm: str = "a"\nseed: int = 0\ninitial_weights: str = ""\n',
+    )
     notebook(room / "notebooks" / "judge.ipynb", 'folder: str = "."\ngenerators: list[str] = []\n')
     study(room, """
 [[steps]]

@@ -436,7 +436,9 @@ def test_d_learns_to_tell_bicubic_from_truth_on_a_toy_clip(tmp_path, name):
     """And not by heart: at the end it is asked about patches that it was not trained on."""
     grain = np.random.default_rng(0).integers(0, 256, (40, 44, 3), np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     source = tiny.write_folder(tmp_path / "grain", np.stack([grain[t : t + 64, 2 * t : 2 * t + 64] for t in range(9)]))
-    config = configure(source, name, batch=4, steps=80, more={"discriminator_width": 8, "discriminator_learning_rate": 1e-3})
+    config = configure(
+        source, name, batch=4, steps=80, more={"discriminator_width": 8, "discriminator_learning_rate": 1e-3}
+    )
     state, _ = play(config, dataclasses.replace(ARMS[name], r1=0.0))
     sample = dataclasses.replace(sample_config(state.networks.generator, config.data, targets=3), hr_flow=True)
     dataset = open_dataset(config.data, sample, config.optim)
