@@ -126,10 +126,13 @@ def test_a_study_file_with_noise_is_read_or_refused_in_one_line(tmp_path_factory
     path = tmp_path_factory.mktemp("study") / "s.toml"
     text = STUDY.encode()
     path.write_bytes(text[:place] + noise + text[place:])
+    study, refusal = None, ""
     try:
         study = load_study(str(path), path.parent / "out")
     except InputError as error:
-        assert "\n" not in str(error).strip()
+        refusal = str(error)
+    if study is None:
+        assert "\n" not in refusal.strip()
     else:
         assert study.steps
         tomllib.loads(path.read_text(encoding="utf-8"))

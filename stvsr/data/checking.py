@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from stvsr.data import vimeo
@@ -133,5 +134,5 @@ def _check_clip(clip: Clip) -> tuple[list[str], str]:
     return faults, "" if faults else pixels.hexdigest()
 
 
-def _read(file: Path | ZippedImage):
+def _read(file: Path | ZippedImage) -> np.ndarray:
     return read_image(file)  # type: ignore[arg-type]  # Pillow reads both

@@ -12,7 +12,7 @@ PREFETCH = 4  # batches that each worker prepares in advance
 
 
 def load_batches(
-    dataset: Dataset, plan: Sequence[Sequence[int]], *, workers: int, pin: bool = False
+    dataset: Dataset, plan: Sequence[list[int]], *, workers: int, pin: bool = False
 ) -> Iterator[dict[str, Tensor]]:
     """Yield one batch per entry of `plan`, the indices of its samples.
 

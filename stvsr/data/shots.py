@@ -18,12 +18,13 @@ def by_shot(frames: Iterable[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
     """
     thumbnails: deque[np.ndarray] = deque(maxlen=2 * CONTEXT + 2)
     waiting: deque[np.ndarray] = deque()
-    shot, end = 0, object()
-    for frame in itertools.chain(frames, [end] * (CONTEXT + 1)):
-        if frame is not end:
+    shot = 0
+    end: list[np.ndarray | None] = [None] * (CONTEXT + 1)
+    for frame in itertools.chain(frames, end):
+        if frame is not None:
             waiting.append(frame)
             thumbnails.append(cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA))
-        if waiting and (frame is end or len(waiting) > CONTEXT + 1):
+        if waiting and (frame is None or len(waiting) > CONTEXT + 1):
             yield shot, waiting.popleft()
             if waiting and _is_cut(thumbnails, len(thumbnails) - len(waiting)):
                 shot += 1

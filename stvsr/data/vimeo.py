@@ -234,7 +234,7 @@ def _opened(path: Path, size: int, changed: int, cache: Path) -> Archive:
     key = hashlib.sha256(f"{path} {size} {changed}".encode()).hexdigest()[:32]
     stored = cache / f"{key}-vimeo.npz"
     if not stored.is_file():
-        content = _directory(path)
+        content: dict[str, Any] = _directory(path)  # Any: `savez` also has parameters that are not arrays
         write_atomic(stored, lambda file: np.savez(file, **content))
     with np.load(stored, allow_pickle=False) as file:
         lists = {part: tuple(file[part].tolist()) for part in LISTS}

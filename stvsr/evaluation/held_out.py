@@ -42,8 +42,8 @@ CONTROL = "pixel-control"
 BICUBIC = "bicubic"
 TRAINED = " (trained on these clips)"  # after an arm's name in tables
 WORDS = (  # columns of text
-    "method", "arm", "reference", "clip", "protocol", "metric", "verdict", "sentence", "colour", "border", "degradation",
-    "weights",
+    "method", "arm", "reference", "clip", "protocol", "metric", "verdict", "sentence", "colour", "border",
+    "degradation", "weights",
 )  # fmt: skip
 
 
@@ -220,7 +220,7 @@ def _keep_only(folder: Path, names: Iterable[str]) -> None:
 
 
 def summarise(config: EvaluationConfig, folder: Path, metrics: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write and return the means, and the differences from the control and from twins (empty where neither is there)."""
+    """Write and return the means, and the differences from the control and from twins (empty where neither exists)."""
     summary = mark_trained(comparison.summarise(metrics), folder)
     control = config.control if config.control in set(metrics["arm"]) else None
     comparisons = comparison.compare(metrics, control)

@@ -44,7 +44,8 @@ def recorded_part(config: UpscaleConfig) -> np.ndarray:
 
 def halves(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the halves of side-by-side frames (T, H, 2W, 3) that `compare` writes: bicubic, then the model."""
-    return tuple(np.split(both, 2, axis=2))
+    bicubic, model = np.split(both, 2, axis=2)
+    return bicubic, model
 
 
 def judge(results: Mapping[str, np.ndarray], recorded: np.ndarray, scale: int = 4) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment
@@ -156,8 +157,9 @@ def _table(protocol: str, rows: pd.DataFrame, runs: list[str]) -> tuple[str, lis
     for arm in dict.fromkeys(rows["arm"]):
         row = [arm]
         for metric, run in columns:
-            if (arm, metric, run) in cells.index:
-                found = cells.loc[(arm, metric, run)]
+            key: Any = (arm, metric, run)  # pandas-stubs do not accept the key of a three-level index in `loc`
+            if key in cells.index:
+                found = cells.loc[key]
                 interval = "" if pd.isna(found["low"]) else f" [{found['low']:.4g}, {found['high']:.4g}]"
                 row.append(f"{found['mean']:.4f}{interval}")
             else:

@@ -66,9 +66,9 @@ def strength_of_effect(table: pd.DataFrame) -> pd.DataFrame:
     A reaction is the distance from the value of a perfect result: 0 for distances, 1 for SSIM, 60 dB for PSNR (above
     that, errors are invisible), and the truth's own value where it has one.
     """
-    perfect = pd.Series(0.0, index=table.columns)
-    perfect["PSNR"], perfect["SSIM"] = 60.0, 1.0
-    perfect = table.loc[TRUTH].fillna(perfect)
+    ideal = pd.Series(0.0, index=table.columns)
+    ideal["PSNR"], ideal["SSIM"] = 60.0, 1.0
+    perfect = table.loc[TRUTH].fillna(ideal)
     reaction = (table.drop(index=TRUTH) - perfect).abs()
     reaction["PSNR"] = (60.0 - table.drop(index=TRUTH)["PSNR"]).clip(lower=0)
     return reaction / reaction.max()

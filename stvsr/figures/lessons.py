@@ -1,6 +1,7 @@
 """Figures of the notebooks: signed maps, feature maps, masks, lines, bars, heat maps, sampling positions."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -98,7 +99,8 @@ def lines(
         )
         words.append(f"{name} from {number(rows[y].iloc[0], 3)} to {number(rows[y].iloc[-1], 3)}")
     axes.set(xlabel=x, ylabel=y)
-    if np.issubdtype(table[x].dtype, np.integer):
+    dtype: Any = table[x].dtype  # NumPy's own: these tables hold no pandas extension types
+    if np.issubdtype(dtype, np.integer):
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if table[label].nunique() > 1:
         axes.legend(fontsize=7.5)
@@ -169,7 +171,7 @@ def sensitivity_map(values: pd.DataFrame, shades: pd.DataFrame, *, title: str) -
     axes.imshow(shown, cmap="Oranges", vmin=0, vmax=1.15, aspect="auto")
     for row in range(values.shape[0]):
         for column in range(values.shape[1]):
-            value = values.iloc[row, column]
+            value: Any = values.iloc[row, column]
             text = "–" if pd.isna(value) else "0" if abs(value) < 5e-4 else f"{value:.3g}"
             dark = bool(shown[row, column] > 0.8)
             axes.annotate(text, (column, row), ha="center", va="center", fontsize=7.5, color=PAPER if dark else INK)

@@ -59,7 +59,7 @@ def perception_distortion(
         drawn = axes.scatter(
             group["fidelity"], group["perception"], c=shades[group.index], cmap="viridis_r", zorder=3,
             s=22 if kind == "ladder" else 62,
-            vmin=shades.min(), vmax=shades.max(), marker=MARKERS[kind], edgecolors=INK, linewidths=0.9,
+            vmin=shades.min(), vmax=shades.max(), marker=MARKERS[str(kind)], edgecolors=INK, linewidths=0.9,
         )  # fmt: skip
     axes.set(xlabel=f"{fidelity}  (better \u2192)", ylabel=f"{perception}  (better \u2191)")
     axes.set_xlim(*_reach(points, "fidelity"))
@@ -69,20 +69,21 @@ def perception_distortion(
             drawn, ax=axes, location="bottom", aspect=50, pad=0.02, label=f"colour: {temporal}  (\u2190 better)"
         )
         bar.outline.set_visible(False)
+        assert bar.solids is not None  # drawn with the bar
         bar.solids.set_rasterized(True)  # 256 vector slivers otherwise
+    rows: list[Any] = list(points.itertuples())  # named tuples of the columns
     labels = [
         f"{r.label} ({number(r.temporal, 2)})" if r.label and has_time and pd.notna(r.temporal) else r.label
-        for r in points.itertuples()
+        for r in rows
     ]
     place_labels(figure, axes, points, labels)
-    best_time = (
-        f" The lowest temporal error is {points.loc[points['temporal'].idxmin(), 'label']}'s." if has_time else ""
-    )
+    labelled = points.set_index("label")
+    best_time = f" The lowest temporal error is {labelled['temporal'].idxmin()}'s." if has_time else ""
     return describe(
         figure,
         f"Scatter plot of {len(points)} methods: {fidelity} across, {perception} upwards with lower values on top."
-        f" Highest fidelity: {points.loc[points['fidelity'].idxmax(), 'label']}."
-        f" Lowest {perception}: {points.loc[points['perception'].idxmin(), 'label']}.{best_time}",
+        f" Highest fidelity: {labelled['fidelity'].idxmax()}."
+        f" Lowest {perception}: {labelled['perception'].idxmin()}.{best_time}",
     )
 
 
@@ -116,7 +117,8 @@ def differences(
     """
     figure, axes = one_axes(size or (PANEL[0], 0.75 + 0.5 * len(table)), metric)
     axes.axvline(0, color=INK, linewidth=1)
-    for place, row in enumerate(table.itertuples()):
+    rows: list[Any] = list(table.itertuples())  # named tuples of the columns
+    for place, row in enumerate(rows):
         colour, marker = VERDICT_LOOK.get(row.verdict, VERDICT_LOOK["not told apart"])
         axes.hlines(place, row.low, row.high, colors=colour, linewidth=2.2)
         axes.plot(row.difference, place, marker=marker, color=colour, markersize=6.5, markeredgecolor=PAPER)
@@ -125,7 +127,7 @@ def differences(
     axes.set(xlabel=f"difference from {control}{arrow}", yticks=[], ylim=(len(table) - 0.6, -0.8))
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
-    words = "; ".join(f"{r.label} {number(r.difference)} ({_interval(r)}, {r.verdict})" for r in table.itertuples())
+    words = "; ".join(f"{r.label} {number(r.difference)} ({_interval(r)}, {r.verdict})" for r in rows)
     return describe(figure, f"{metric}, differences from {control} with intervals: {words}.")
 
 

@@ -16,6 +16,7 @@ import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import BboxBase
 
 INK, MUTED, RULE, PAPER = "#1d2026", "#5c626c", "#c9ccd2", "#fefefe"
 
@@ -140,6 +141,7 @@ def name_row(axes: Axes, place: int, label: str, note: str = "") -> None:
 
 def name_ends(axes: Axes, ends: Mapping[str, float]) -> None:
     """Name lines at the right edge where each ends (label -> value), moved apart where names would overlap."""
+    assert isinstance(axes.figure, Figure)  # not a SubFigure, which has no height in inches
     least = 10 / (axes.figure.get_figheight() * 72 * 0.7)  # a line of text as a share of the axes' height
     heights = {
         label: axes.transAxes.inverted().transform(axes.transData.transform((0, value)))[1]
@@ -179,6 +181,7 @@ def place_labels(figure: Figure, axes: Axes, points: pd.DataFrame, texts: Sequen
 
 def _interval_boxes(axes: Axes, points: pd.DataFrame) -> Iterator[tuple]:
     """Yield the error bars as thin boxes in pixels."""
+    row: Any  # a named tuple of the columns
     for row in points.itertuples():
         for name in ("fidelity", "perception"):
             ends = [getattr(row, f"{name}_{end}", np.nan) for end in ("low", "high")]
@@ -188,7 +191,7 @@ def _interval_boxes(axes: Axes, points: pd.DataFrame) -> Iterator[tuple]:
                 yield (*(corners.min(axis=0) - 1), *(corners.max(axis=0) + 1))
 
 
-def _places(x: float, y: float, width: float, height: float, taken: list, frame) -> list[tuple]:
+def _places(x: float, y: float, width: float, height: float, taken: list, frame: BboxBase) -> list[tuple]:
     """Return candidate places as (badness, dx, dy, box): overlap with what is taken, then distance from the point."""
     candidates = []
     for ring in (0, 14, 28, 44):

@@ -46,7 +46,8 @@ def back_project(frames: Tensor, shifts: Sequence[tuple[int, int]], scale: int, 
     Iterative back projection (Irani and Peleg, 1991): start at bicubic, simulate every LR frame, enlarge what is
     missing, undo the shift and add the mean of these corrections. RBPN replaces the fixed operators by learnt ones.
     """
-    image = _shift(bicubic_up(frames[:1], scale), tuple(-part for part in shifts[0]))
+    down, right = shifts[0]
+    image = _shift(bicubic_up(frames[:1], scale), (-down, -right))
     for _ in range(rounds):
         missing = [
             frame[None] - blur_down(_shift(image, shift), scale) for frame, shift in zip(frames, shifts, strict=True)

@@ -102,7 +102,7 @@ class _Span:
     def count(self, clip: FrameReader) -> int | None:
         """Frames to expect, for the progress bar."""
         rate = clip.rate or FOLDER_RATE
-        whole = clip.length or (clip.seconds and round(clip.seconds * rate))
+        whole = clip.length or (None if clip.seconds is None else round(clip.seconds * rate))
         if whole is None:
             return None
         left = whole - round(self.start * rate)
@@ -166,7 +166,8 @@ def _upscale_clip(config: UpscaleConfig, say: Callable[[str], None], *, progress
     output = Path(config.output)
     shared = output.parent.is_dir()  # otherwise no other process can write there yet
     lock = locked(lock_beside(output), f"output {output}") if shared else contextlib.nullcontext()
-    with lock, open_clip(config.input, rate=config.fps and Fraction(config.fps).limit_denominator(1_000_000)) as clip:
+    rate = None if config.fps is None else Fraction(config.fps).limit_denominator(1_000_000)
+    with lock, open_clip(config.input, rate=rate) as clip:
         span = _span(config, clip)
         upscaler = load_upscaler(config.model, pick_device(config.device), config.inference)
         with contextlib.suppress(BrokenClip):  # raised again where the frames before the damage are upscaled

@@ -134,7 +134,7 @@ class _Network(Upscaler):
     ) -> None:
         super().__init__(meta, scale, config)
         # channels last in memory: faster on a CPU (`benchmarks/generators.py`)
-        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # not in its stubs
         self.device = device
         self._reduced = reduced_type(config.precision, device)  # None is float32
         self._is_settled = config.precision != "auto" or self._reduced is None
@@ -320,5 +320,5 @@ def load_upscaler(
     network, meta = load_generator(name_or_checkpoint)
     if isinstance(network, BasicVSR):
         return _Recurrent(meta, SCALE, config, network, torch.device(device))
-    scale = network.config.scale  # type: ignore[union-attr]
-    return _Windowed(meta, int(scale), config, network, torch.device(device))  # type: ignore[arg-type]
+    scale = network.config.scale
+    return _Windowed(meta, int(scale), config, network, torch.device(device))

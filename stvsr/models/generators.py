@@ -104,8 +104,8 @@ def load_generator(name_or_path: str | Path) -> tuple[Generator, dict]:
         return load_basicvsr(name).eval(), known
     path = weights_file(name)
     if not path:
-        known = ", ".join([*shipped_weights(), *PUBLISHED])
-        raise InputError(f"generator {name} is neither a file nor a known name: choose from {known}")
+        names = ", ".join([*shipped_weights(), *PUBLISHED])
+        raise InputError(f"generator {name} is neither a file nor a known name: choose from {names}")
     refuse_text(path)
     state, meta = load_tensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
     state = with_own_names(without_prefix(state))

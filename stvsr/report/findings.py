@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -176,7 +177,7 @@ def _clauses(rows: pd.DataFrame, roles: dict[str, str]) -> tuple[Clause, ...]:
     return tuple(clauses)
 
 
-def _clause(role: str, row, *, again: bool) -> Clause:
+def _clause(role: str, row: Any, *, again: bool) -> Clause:
     """Return one part of the sentence; `again` when no difference was detected in the part before either."""
     shown = labels.metric(row.metric)
     if row.verdict == NO_DIFFERENCE:
@@ -194,7 +195,7 @@ def amount(metric: str, *differences: float) -> str:
     return f"{' to '.join(dict.fromkeys(ends))}{unit} of {shown.short}"
 
 
-def with_interval(row) -> str:
+def with_interval(row: Any) -> str:
     """Return a difference with unit and interval, from a row of differences."""
     shown = labels.metric(row.metric)
     unit = f"\u00a0{shown.unit}" if shown.unit else ""

@@ -1,5 +1,7 @@
 """The headline: the answer to the study's question, attributing to a discriminator only its difference from a twin."""
 
+from typing import Any
+
 import pandas as pd
 
 from stvsr.evaluation.comparison import BETTER, NO_DIFFERENCE, WORSE
@@ -113,7 +115,7 @@ DISCRIMINATORS = {
 }
 
 
-def _numbers(row) -> str:
+def _numbers(row: Any) -> str:
     return f"{labels.metric(row.metric).short} {with_interval(row)}"
 
 

@@ -1,5 +1,6 @@
 """Provenance of the numbers: command, code, machine, packages, data, weights, and the cost of each step."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -173,7 +174,7 @@ def parameters_table(run: Run) -> Table | None:
     )
 
 
-def _flat(value: dict, prefix: str = ""):
+def _flat(value: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, item in value.items():
         if isinstance(item, dict):
             yield from _flat(item, f"{prefix}{key}.")

@@ -49,7 +49,7 @@ def number_cell(
     return Cell(text=plain(value, digits), note=interval, sort=_sortable(value), best=best)
 
 
-def difference_cell(row, digits: int) -> Cell:
+def difference_cell(row: Any, digits: int) -> Cell:
     """Return a cell with a difference, its interval and its verdict, from a row of `comparisons`."""
     digits = interval_digits(row.low, row.high, digits)
     interval = "no interval" if math.isnan(row.low) else f"{signed(row.low, digits)} to {signed(row.high, digits)}"
@@ -213,7 +213,7 @@ def doses(contrasts: pd.DataFrame, slopes: pd.DataFrame, metrics: pd.DataFrame, 
     )
 
 
-def _slope_cell(row, metric: Metric) -> Cell:
+def _slope_cell(row: Any, metric: Metric) -> Cell:
     interval = "one seed, no interval" if math.isnan(row.low) else f"{signed(row.low, 4)} to {signed(row.high, 4)}"
     return Cell(text=signed(row.slope, metric.digits + 1), note=interval, sort=_sortable(row.slope))
 

@@ -118,7 +118,7 @@ def read_json(path: Path, kind: type = dict) -> Any:
     return value
 
 
-def as_json(config: object) -> dict:
+def as_json(config: Any) -> dict:
     """Return a configuration as plain JSON values."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
@@ -169,11 +169,11 @@ def _checksum(tensors: dict[str, Tensor], meta: dict) -> str:
     for name, tensor in sorted(tensors.items()):
         found.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         if tensor.numel():
-            found.update(memoryview(tensor.contiguous().reshape(-1).view(uint8).numpy()))
+            found.update(tensor.contiguous().reshape(-1).view(uint8).numpy().data)
     return found.hexdigest()
 
 
-def from_json(cls: type, value: dict) -> object:
+def from_json(cls: type, value: object) -> object:
     """Build a configuration dataclass, nested ones too, from plain JSON values.
 
     Raises:

@@ -15,6 +15,16 @@ def code_of(cells: list[str]) -> dict[str, str]:
     return {name: hash_of(without_prose(path.read_text(encoding="utf-8"))) for name, path in modules.items()}
 
 
+def package_hash() -> str:
+    """Return the hash of the code of all modules of the package."""
+    return hash_of(
+        {
+            str(path.relative_to(PACKAGE)): without_prose(path.read_text(encoding="utf-8"))
+            for path in sorted(PACKAGE.rglob("*.py"))
+        }
+    )
+
+
 def imported_modules(cells: list[str]) -> dict[str, Path]:
     """Return the modules of the package that code imports, directly or through others: name -> file, sorted."""
     found: dict[str, Path] = {}

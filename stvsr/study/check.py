@@ -31,9 +31,9 @@ from stvsr.inference.upscale_file import UpscaleConfig
 from stvsr.metrics.fidelity import SSIM_WINDOW
 from stvsr.metrics.protocols import METRICS, find_protocol, weights_of
 from stvsr.models.discriminators import RecurrentDiscriminator, RecurrentDiscriminatorConfig, load_srgan_start
-from stvsr.models.generators import PRESETS, build_generator, load_generator, same_size
+from stvsr.models.generators import PRESETS, Generator, build_generator, load_generator, same_size
 from stvsr.models.pwcnet import load_pwcnet
-from stvsr.models.rbpn import RBPN
+from stvsr.models.rbpn import RBPN, RBPNConfig
 from stvsr.models.vgg import VGGFeatures
 from stvsr.models.widening import widen as widened
 from stvsr.runs.device import pick_device
@@ -41,6 +41,7 @@ from stvsr.study.configurations import configurations
 from stvsr.study.study_file import Step, Study
 from stvsr.training.batches import DataConfig, open_dataset, sample_config
 from stvsr.training.finetuning import FinetuningConfig
+from stvsr.training.optimisation import OptimConfig
 from stvsr.training.pretraining import PretrainingConfig
 
 TRAINED = "generator.safetensors"
@@ -176,7 +177,7 @@ class _Checks:
 
     # ---- weights
 
-    def generator(self, weights: str) -> torch.nn.Module:
+    def generator(self, weights: str) -> Generator:
         """Return a generator of the size that is there, or that an earlier step will make."""
         place = self.place(weights)
         if not place:
@@ -196,13 +197,14 @@ class _Checks:
         generator, preset = self.generator(config.initial_weights), PRESETS[config.generator]
         if not widen and not same_size(generator, config.generator):
             raise InputError(
-                f"initial weights {config.initial_weights} are {generator.config}, the preset {config.generator} is {preset}: "
-                "choose their preset"
+                f"initial weights {config.initial_weights} are {generator.config}, the preset {config.generator} is "
+                f"{preset}: choose their preset"
             )
         if widen:
-            if not isinstance(generator, RBPN) or not isinstance(_empty(config.generator), RBPN):
+            if not isinstance(generator, RBPN) or not isinstance(preset, RBPNConfig):
                 raise InputError(
-                    f"initial weights {config.initial_weights} cannot be widened to {config.generator}: only an RBPN can"
+                    f"initial weights {config.initial_weights} cannot be widened to {config.generator}: "
+                    "only an RBPN can"
                 )
             with torch.device("meta"):
                 widened(generator, preset)
@@ -248,7 +250,7 @@ class _Checks:
         return faults
 
     def _dataset(self, data: DataConfig, sample: SampleConfig) -> SeptupletDataset:
-        return open_dataset(data, sample, SimpleNamespace(seed=0, steps=1, batch=1))
+        return open_dataset(data, sample, OptimConfig(seed=0, steps=1, batch=1))
 
     def _frames(self, clips: tuple[Clip, ...]) -> list[str]:
         """Return one line about frame files that are missing or empty, and one about a first frame of another size."""
@@ -373,7 +375,7 @@ class _Checks:
 
 
 @functools.cache
-def _empty(preset: str) -> torch.nn.Module:
+def _empty(preset: str) -> Generator:
     """Return a generator of a preset's size without memory for its weights."""
     with torch.device("meta"):
         return build_generator(preset)

@@ -53,7 +53,9 @@ def files_read(step: Step, out: Path) -> dict[str, str]:
 
 def _hash_of_arm(name: str) -> str:
     """Return the hash of one arm and of the code around the table of arms, which is all that `stvsr.arms` assigns."""
-    tree = ast.parse(without_prose(module_file(ARMS).read_text(encoding="utf-8")))
+    source = module_file(ARMS)
+    assert source is not None
+    tree = ast.parse(without_prose(source.read_text(encoding="utf-8")))
     tree.body = [node for node in tree.body if not isinstance(node, ast.Assign | ast.AnnAssign)]
     return hash_of([ast.unparse(tree), definition(name)])
 
@@ -82,7 +84,9 @@ def _stamp(value: str, base: Path) -> str:
     relative to `base`, where the notebook runs.
     """
     if value in shipped_weights():
-        return digest(weights_file(value))
+        weights = weights_file(value)
+        assert weights is not None
+        return digest(weights)
     path = base / split_source(value)[0]
     with contextlib.suppress(OSError):
         if path.is_file() and "steps" not in path.parts:  # those of earlier steps are covered by the earlier keys

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import functools
 import graphlib
 import itertools
 import multiprocessing
@@ -16,6 +17,7 @@ import torch
 
 from stvsr.errors import InputError
 from stvsr.runs.deadline import deadline
+from stvsr.runs.hashes import package_hash
 from stvsr.runs.lock import locked
 from stvsr.runs.signals import ending
 from stvsr.study.check import Machine, print_faults
@@ -117,7 +119,7 @@ def run_plans(study: Study, plans: dict[str, Plan], jobs: int = 1, scheduler: st
                     sorter.done(name)
                     continue
                 future = executor.submit(_job if jobs > 1 else run_step, plans[name], study.out, threads=_threads(jobs))
-                future.add_done_callback(lambda done, name=name: _tell(next(counted), todo, name, done))
+                future.add_done_callback(functools.partial(_tell, counted, todo, name))
                 pending[future] = name
             finished, _ = concurrent.futures.wait(pending, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in finished:
@@ -143,7 +145,8 @@ def _settle(name: str, plans: dict[str, Plan], states: dict[str, str], out: Path
     return "stopped" if time.time() > deadline() else ""
 
 
-def _tell(number: int, todo: int, name: str, future: concurrent.futures.Future) -> None:
+def _tell(counted: Iterator[int], todo: int, name: str, future: concurrent.futures.Future) -> None:
+    number = next(counted)
     if not future.cancelled() and not future.exception():
         state, seconds, line = future.result()
         print(f"[{number}/{todo}] {name}: {state} after {seconds:.0f} s{line and ': ' + line}", flush=True)
@@ -158,6 +161,13 @@ class _Here(concurrent.futures.Executor):
         return future
 
 
+def _require_same_code(hashes: dict[str, str]) -> None:
+    """Raise InputError for a Dask worker (address -> `package_hash`) whose code is not this process's."""
+    for address, found in hashes.items():
+        if found != package_hash():
+            raise InputError(f"Dask worker {address} has other code of stvsr: install the same version on all workers")
+
+
 @contextlib.contextmanager
 def _executor(jobs: int, scheduler: str) -> Iterator[concurrent.futures.Executor]:
     if scheduler:
@@ -166,7 +176,10 @@ def _executor(jobs: int, scheduler: str) -> Iterator[concurrent.futures.Executor
         except ImportError:
             raise InputError("--scheduler needs the package distributed: pip install stvsr[cluster]") from None
         with Client(scheduler) as client:
-            yield client.get_executor(pure=False)
+            _require_same_code(client.run(package_hash))
+            offered = [worker["resources"] for worker in client.scheduler_info()["workers"].values()]
+            one_gpu = {"resources": {"GPU": 1}} if any("GPU" in resources for resources in offered) else {}
+            yield client.get_executor(pure=False, **one_gpu)
     elif jobs > 1:
         others = multiprocessing.active_children()
         context = multiprocessing.get_context("spawn")

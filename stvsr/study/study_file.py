@@ -133,7 +133,7 @@ def _run_folder(out: Path) -> Path:
 
 
 def _typed(table: dict, types: dict[str, type], where: str) -> None:
-    words = {str: "text", list: "a list", dict: "a table"}
+    words: dict[type, str] = {str: "text", list: "a list", dict: "a table"}
     for key, kind in types.items():
         if key in table and not isinstance(table[key], kind):
             raise InputError(f"{where}: {key} is {table[key]!r}, it must be {words[kind]}")
@@ -145,7 +145,7 @@ def _expand(entry: dict, defaults: dict, folder: Path, groups: dict, path: Path)
     for key in ("id", "notebook"):
         if key not in entry:
             raise InputError(f"study {path.name}: a step has no {key}")
-    types = {"id": str, "name": str, "notebook": str, "matrix": dict, "parameters": dict}
+    types: dict[str, type] = {"id": str, "name": str, "notebook": str, "matrix": dict, "parameters": dict}
     _typed(entry, types, f"study {path.name}, step {entry['id']}")
     if set("/\\\0") & set(entry["notebook"]):
         raise InputError(f"study {path.name}, step {entry['id']}: notebook {entry['notebook']!r} must be a plain name")
@@ -160,7 +160,9 @@ def _expand(entry: dict, defaults: dict, folder: Path, groups: dict, path: Path)
     for values in itertools.product(*matrix.values()):
         chosen = dict(zip(matrix, values, strict=True))
         name = _step_name(entry, chosen, path)
-        given, needs, optional = {}, [], {}
+        given: dict[str, object] = {}
+        needs: list[str] = []
+        optional: dict[str, str] = {}
         applicable = {key: value for key, value in defaults.items() if key in known}
         for key, value in (applicable | entry.get("parameters", {}) | chosen).items():
             given[key] = _resolve(value, folder, groups, needs, optional, name)

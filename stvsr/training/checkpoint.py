@@ -3,12 +3,14 @@
 import os
 import time
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stvsr.errors import InputError
-from stvsr.models.generators import save_generator
+from stvsr.models.generators import Generator, save_generator
 from stvsr.runs.deadline import deadline
 from stvsr.runs.files import as_json, load_tensors, save_tensors, write_json
 from stvsr.runs.signals import Launchers, handled
@@ -27,7 +29,7 @@ class Checkpoint:
     def __init__(
         self,
         folder: Path,
-        config: object,
+        config: Any,
         modules: dict[str, nn.Module],
         optimizers: dict,
         rank: distributed.Rank,
@@ -146,8 +148,10 @@ class Guard:
         self.handlers.__enter__()
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        self.handlers.__exit__(*raised)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.handlers.__exit__(kind, error, trace)
 
     def _note(self, *_: object) -> None:
         self.interrupted = True
@@ -157,7 +161,7 @@ class Guard:
         return self.rank.any(self.interrupted or time.time() > self.deadline or self.launchers.gone())
 
 
-def finish(checkpoint: Checkpoint, generator: nn.Module, meta: dict) -> None:
+def finish(checkpoint: Checkpoint, generator: Generator, meta: dict) -> None:
     """Write the trained generator with its stamp and delete the larger training state."""
     if checkpoint.rank.index:
         return

@@ -6,6 +6,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from stvsr.models.discriminators import (
     TripletDiscriminator,
     load_srgan_start,
 )
-from stvsr.models.generators import PRESETS, generate, start_generator
+from stvsr.models.generators import PRESETS, Generator, generate, start_generator
 from stvsr.models.pwcnet import load_pwcnet
 from stvsr.models.spynet import load_spynet
 from stvsr.models.vgg import VGGFeatures
@@ -41,7 +42,7 @@ class FinetuningConfig:
 
     arm: name in `stvsr.arms.ARMS`. generator, initial_weights: preset and weights that are fine-tuned.
     discriminator_width: channels of D's first layer (64 as published). discriminator_learning_rate: its learning rate.
-    discriminator_clip: norm its gradients are clipped at, 0 for none. flow_learning_rate: learning rate of the flow network.
+    discriminator_clip: norm its gradients are clipped at, 0 for none. flow_learning_rate: of the flow network.
     flow_shrink: frames are divided by this before the flow network (PWC-Net's own output is a quarter of the size).
     fade: steps over which adversarial weights rise to their value. skip_above: D is not trained while the running gap
     of its probabilities (real minus fake) is larger. patience: steps with a gap above 0.995 after which the run stops.
@@ -119,7 +120,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
         config,
         folder,
         rank=rank,
-        generator=networks.generator,
+        generator=cast(Generator, networks.generator),  # `build_networks` made it
         modules={"gap": gap} | {name: module for name, module in networks.named_children() if name != "vgg"},
         optimizers=optimizers,
         sample=replace(sample, hr_flow=True, four_states=arm.four_states),

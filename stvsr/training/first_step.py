@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -95,7 +96,8 @@ def train_discriminator_only(config: FinetuningConfig, steps: int) -> pd.DataFra
 
 def judged_scores(step: FirstStep) -> dict[str, float]:
     """Return D's mean probability for the true and for the generated frames of the batch, D in evaluation mode."""
-    network = copy.deepcopy(step.state.networks.discriminator).eval()
+    network: Any = copy.deepcopy(step.state.networks.discriminator)  # classes that share `logits`, not a base
+    network.eval()
     frames = {"true": step.batch["truth"], "generated": step.outputs[0].detach()}
     with torch.no_grad():
         return {

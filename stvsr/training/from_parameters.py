@@ -39,15 +39,17 @@ def fields_of(config_class: type) -> dict[str, object]:
     own = dataclasses.fields(config_class)
     defaults = {field.name: field.default for field in own if field.name not in NESTED}
     for nested in (field for field in own if field.name in NESTED):
-        defaults |= dataclasses.asdict(nested.default)
+        default: Any = nested.default  # of the class in NESTED
+        defaults |= dataclasses.asdict(default)
     return defaults
 
 
 def _config(config_class: type, parameters: Mapping[str, object]) -> Any:
-    given = {}
+    given: dict[str, Any] = {}
     for field in dataclasses.fields(config_class):
         if field.name in NESTED:
-            given[field.name] = dataclasses.replace(field.default, **_named(NESTED[field.name], parameters))
+            default: Any = field.default  # of the class in NESTED
+            given[field.name] = dataclasses.replace(default, **_named(NESTED[field.name], parameters))
     own = {name: value for name, value in _named(config_class, parameters).items() if name not in NESTED}
     return config_class(**given, **own)
 

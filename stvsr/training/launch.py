@@ -98,7 +98,7 @@ def identity(config: object) -> dict:
     Files (start weights, the user's own networks) are identified by their hash instead of their place, and an arm, by
     `definition`, by what its name stands for.
     """
-    files = {}
+    files: dict[str, str] = {}
     for name, value in vars(config).items():
         if isinstance(value, str) and value:
             path = weights_file(value) if name in START else Path(value)
@@ -107,7 +107,7 @@ def identity(config: object) -> dict:
     return _without(as_json(config), NOT_IDENTITY) | files | {"definition": getattr(config, "definition", {})}
 
 
-def _without(value: object, names: tuple[str, ...]) -> object:
+def _without(value: Any, names: tuple[str, ...]) -> Any:
     if not isinstance(value, dict):
         return value
     return {name: _without(item, names) for name, item in value.items() if name not in names}
@@ -125,13 +125,14 @@ def _environment() -> dict[str, str]:
     return passive | os.environ | {LAUNCHER: ",".join(launchers)}
 
 
-def _follow(child: subprocess.Popen, config: object) -> str:
+def _follow(child: subprocess.Popen, config: Any) -> str:
     """Show a training's progress lines as one bar and its notes as they come; return its last message.
 
     That is its own last line that begins with `stvsr: `, else its last line. torchrun adds a page about a failure, of
     which only the process that died first matters.
     """
     last = own = ""
+    assert child.stdout is not None  # a pipe, by `launch`
     try:
         with tqdm(total=config.optim.steps, unit="step", mininterval=5) as bar:
             for line in child.stdout:
@@ -172,6 +173,7 @@ def read_config(config_class: type, folder: Path) -> Any:
 
 def main(config_class: type, train: Callable[..., bool]) -> None:
     """Command line of a training module: FOLDER with its config.json, and how many minutes it may take."""
+    assert train.__doc__ is not None
     parser = argparse.ArgumentParser(description=train.__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="run folder with config.json")
     parser.add_argument("--minutes", type=float, default=0, help="stop with a checkpoint after so long (0: no limit)")

@@ -22,8 +22,9 @@ from stvsr.training.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig:
-    """One pretraining: `generator` is a preset, `initial_weights` a checkpoint or shipped weights' name (empty: random).
+    """One pretraining of a preset, `generator`.
 
+    initial_weights: a checkpoint or the name of shipped weights; empty: random.
     widen: the initial weights are a smaller RBPN's, widened to the preset's size (`models.widening`).
     """
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stvsr.data.seen import trained_on
 from stvsr.data.septuplets import SampleConfig
+from stvsr.models.generators import Generator
 from stvsr.training.batches import Batch, DataConfig, batches, open_dataset, write_data
 from stvsr.training.checkpoint import Checkpoint, Guard, finish
 from stvsr.training.distributed import Rank
@@ -29,11 +30,16 @@ class TrainingConfig(Protocol):
     """What a session reads of a configuration."""
 
     @property
-    def data(self) -> DataConfig: ...
+    def data(self) -> DataConfig:
+        """Clips, and what is cut from them."""
+
     @property
-    def optim(self) -> OptimConfig: ...
+    def optim(self) -> OptimConfig:
+        """Optimiser settings."""
+
     @property
-    def validate_every(self) -> int: ...
+    def validate_every(self) -> int:
+        """Steps between validations, 0 for none."""
 
 
 class Session:
@@ -64,7 +70,7 @@ class Session:
         folder: Path,
         *,
         rank: Rank,
-        generator: nn.Module,
+        generator: Generator,
         modules: dict[str, nn.Module],
         optimizers: dict[str, torch.optim.Optimizer],
         sample: SampleConfig,
@@ -92,7 +98,7 @@ class Session:
         self.open_files.close()
 
     @property
-    def best(self) -> nn.Module:
+    def best(self) -> Generator:
         """The generator that is validated and saved: the averaged one, if weights are averaged."""
         return self.averaged or self.generator
 

@@ -6,10 +6,12 @@ import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 from av.codec.context import Flags as CodecFlags
+from av.codec.context import ThreadType
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
@@ -75,7 +77,7 @@ class VideoReader(FrameReader):
                 if self._untimed and frames is not None and packet.dts is not None:
                     heapq.heappush(moments, packet.dts * packet.time_base)
                 for frame in frames or ():
-                    time = time + 1 / self.rate if frame.pts is None else frame.pts * frame.time_base
+                    time = time + 1 / self.rate if frame.pts is None else _seconds(frame.pts, frame.time_base)
                     if moments:  # the n-th frame shown has the n-th decoding time
                         time = heapq.heappop(moments)
                     step = frame.duration * frame.time_base if frame.duration and frame.time_base else 1 / self.rate
@@ -87,18 +89,18 @@ class VideoReader(FrameReader):
             self._add_damage(damage, whole=first <= self.origin)
             raise self._broken(damage.frames, end, reason(error)) from error
         self._add_damage(damage, whole=first <= self.origin)
-        announces = self.seconds is not None and any(name in container.format.name for name in ANNOUNCING)
-        if announces and end - self.begins + MISSING < self.seconds and is_cut_off(self.path):
-            raise self._broken(damage.frames, end, f"it announces {float(self.seconds):.1f} s")
+        announced = self.seconds if any(name in container.format.name for name in ANNOUNCING) else None
+        if announced is not None and end - self.begins + MISSING < announced and is_cut_off(self.path):
+            raise self._broken(damage.frames, end, f"it announces {float(announced):.1f} s")
         if shown is not None:
-            self.ends = self._last_end(container, stream, shown + step) if announces else shown + step
+            self.ends = shown + step if announced is None else self._last_end(container, stream, shown + step)
 
     def _last_end(self, container: av.container.InputContainer, stream: av.VideoStream, end: Fraction) -> Fraction:
         """Return when the last picture leaves the screen, where a file announces it for the whole stream only."""
         assert self.rate is not None and self.seconds is not None
         announced = [] if self.has_audio else [self.begins + self.seconds]
         if stream.duration is not None:
-            announced.append(((stream.start_time or 0) + stream.duration) * stream.time_base)
+            announced.append(_seconds((stream.start_time or 0) + stream.duration, stream.time_base))
         latest = max(announced, default=end)
         return latest if latest - end > 1 / self.rate else end  # less is rounding
 
@@ -134,7 +136,7 @@ class VideoReader(FrameReader):
         self.aspect = 1 / aspect if turned else aspect
         self.seconds = None if container.duration is None else Fraction(container.duration, av.time_base)
         self.begins = Fraction(container.start_time or 0, av.time_base)
-        self.origin = self.begins if frame.pts is None else frame.pts * frame.time_base
+        self.origin = self.begins if frame.pts is None else _seconds(frame.pts, frame.time_base)
         self._untimed = container.format.name == "avi"
         if self._untimed and packet.dts is not None:
             self.origin = packet.dts * packet.time_base
@@ -157,7 +159,7 @@ class _Damage:
         self._begun = False
         self.frames = self.shown = self.gaps = 0
 
-    def counted(self, packet: av.Packet, decode: av.CodecContext) -> list[av.VideoFrame] | None:
+    def counted(self, packet: av.Packet, decode: av.VideoCodecContext) -> list[av.VideoFrame] | None:
         """Return a packet's frames; None where it does not decode, which is counted.
 
         Frames that need others from before the stream's first key frame are left out.
@@ -195,19 +197,25 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
         raise InputError(f"{path} has no video stream")
     if stream.codec_context is None:
         raise InputError(f"{path}: this PyAV has no decoder for its video: convert it with another program first")
-    stream.thread_type = "SLICE"  # threads over frames would lose good frames next to a damaged one
+    assert isinstance(stream, av.VideoStream)
+    stream.thread_type = ThreadType.SLICE  # threads over frames would lose good frames next to a damaged one
     stream.codec_context.flags |= CodecFlags.output_corrupt  # a concealed error is better than a hole
     return stream
 
 
-def _decoder(stream: av.VideoStream) -> av.CodecContext:
+def _decoder(stream: av.VideoStream) -> av.VideoCodecContext:
     """Return the stream's decoder; for VP8 and VP9 with transparency the one that knows it."""
     name = stream.codec_context.name
     if name in ("vp8", "vp9") and stream.metadata.get("alpha_mode") == "1":
-        library = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[name]
+        library: Literal["libvpx", "libvpx-vp9"] = "libvpx" if name == "vp8" else "libvpx-vp9"
         if library in av.codecs_available:
             return av.CodecContext.create(library, "r")
     return stream.codec_context
+
+
+def _seconds(ticks: int, time_base: Fraction | None) -> Fraction:
+    assert time_base is not None  # FFmpeg gives every time its unit
+    return ticks * time_base
 
 
 def _first_frame(

@@ -24,6 +24,7 @@ VIDEO_SUFFIXES = (
 SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found",
                 "system volume information", "__pycache__"}  # fmt: skip
 NAMED = 8  # entries named in a note
+OWN_STAMP = ".made-from"  # what an evaluation writes next to its frames: not worth a note
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ def print_note(line: str) -> None:
 
 def _visible(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return a folder's entries in natural order, and those that the operating system or an editor left there."""
-    entries = sorted(folder.iterdir(), key=natural)
+    entries = sorted((entry for entry in folder.iterdir() if entry.name != OWN_STAMP), key=natural)
     hidden = [entry for entry in entries if entry.name.startswith(".") or entry.name.lower() in SYSTEM_NAMES]
     return [entry for entry in entries if entry not in set(hidden)], hidden
 

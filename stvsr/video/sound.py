@@ -67,6 +67,7 @@ class AudioCopy:
             packet, self._waiting = self._waiting or next(self._packets, None), None
             if packet is None:
                 return
+            assert packet.pts is not None  # `_read` gives every packet a time
             if time is not None and packet.pts * packet.time_base > time:
                 self._waiting = packet
                 return
@@ -108,7 +109,9 @@ class AudioCopy:
             if (self._start is not None and time < self._start) or (self._stop is not None and time >= self._stop):
                 continue
             shift = round(self._offset / tick)
-            decoded = (packet.pts if packet.dts is None else packet.dts) - shift
+            ticks = packet.pts if packet.dts is None else packet.dts
+            assert ticks is not None  # else `time_of` returned None, and both were set
+            decoded = ticks - shift
             packet.dts = max(decoded, last.get(index, decoded - 1) + 1)  # joined recordings may overlap by a packet
             packet.pts = max((packet.dts if packet.pts is None else packet.pts - shift), packet.dts)
             last[index] = packet.dts

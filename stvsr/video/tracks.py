@@ -1,11 +1,13 @@
 """What a video file holds besides pictures and sound: what is carried over, and what is left out with a note."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any, cast
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideDataContainer
 
 TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "creation_time", "timecode",
              "software", "number_of_frames", "number_of_bytes", "bps", "_statistics_tags"}  # fmt: skip
@@ -85,7 +87,8 @@ def add_tracks(container: av.container.OutputContainer, video: av.VideoStream, t
 def side_data(frame: av.VideoFrame) -> dict[str, bytes]:
     """Return a frame's side data by name; empty when PyAV does not know one of their types (EXIF of Motion JPEG)."""
     try:
-        return {item.type.name: bytes(item) for item in frame.side_data}
+        data = cast(SideDataContainer, frame.side_data)  # PyAV's stub declares a dictionary
+        return {item.type.name: bytes(item) for item in data}
     except ValueError:
         return {}
 
@@ -94,7 +97,7 @@ def _is_title(name: str) -> bool:
     return name.lower() not in TECHNICAL and not name.lower().startswith(("location-", "com.", "date-"))
 
 
-def _chapter(chapter: dict) -> tuple[Fraction, Fraction, str]:
+def _chapter(chapter: Mapping[str, Any]) -> tuple[Fraction, Fraction, str]:
     tick = chapter["time_base"] or Fraction(1, av.time_base)
     return chapter["start"] * tick, chapter["end"] * tick, chapter["metadata"].get("title", "")
 

@@ -104,8 +104,15 @@ def test_a_degraded_patch_is_the_patch_of_the_degraded_frame(mode, corner):
     whole = degrade(MEMORY["pan"], mode, 4)
     for number in range(16):
         flags = [bool(number & bit) for bit in (1, 2, 4, 8)]
-        drawn = Draw(start=1, top=corner[0], left=corner[1], transpose=flags[0], flip_rows=flags[1], flip_columns=flags[2],
-                     reverse=flags[3])  # fmt: skip
+        drawn = Draw(
+            start=1,
+            top=corner[0],
+            left=corner[1],
+            transpose=flags[0],
+            flip_rows=flags[1],
+            flip_columns=flags[2],
+            reverse=flags[3],
+        )
         sample = make_sample(clip("pan"), drawn, config)
         top, left = corner
         expected = oriented(whole[1:6, top : top + 8, left : left + 8], drawn).astype(int)

@@ -30,8 +30,10 @@ from stvsr.models.generators import build_generator, save_generator
 from stvsr.runs.files import read_json
 from stvsr.video.reader import read_clip
 
-COLUMNS = ["method", "arm", "seed", "clip", "frame", "metric", "value", "protocol", "version", "colour", "border", "dropped",
-           "degradation", "weights"]  # fmt: skip
+COLUMNS = [
+    "method", "arm", "seed", "clip", "frame", "metric", "value", "protocol", "version", "colour", "border", "dropped",
+    "degradation", "weights",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +101,11 @@ def test_the_files_have_their_schema(clips, weights, tmp_path):
     assert set(metrics["degradation"]) == {"bi"}
     for (method, clip), rows in metrics[metrics["metric"] == "psnr"].groupby(["method", "clip"]):
         assert sorted(rows["frame"]) == [0, 1, 2, 3], (method, clip)
-    assert [(entry["clip"], entry["frames"], entry["height"], entry["degradation"]) for entry in read_json(tmp_path / "data.json", list)] == [
-        ("clip0", 4, 48, "bi"), ("clip1", 4, 48, "bi"),
-    ]  # fmt: skip
+    clips = read_json(tmp_path / "data.json", list)
+    assert [(entry["clip"], entry["frames"], entry["height"], entry["degradation"]) for entry in clips] == [
+        ("clip0", 4, 48, "bi"),
+        ("clip1", 4, 48, "bi"),
+    ]
     said = read_json(tmp_path / "weights.json", list)
     assert [(entry["name"], entry["file"], entry["licence"]) for entry in said] == [
         ("pixel-control@0", "start.safetensors", ""), ("modern@0", "other.safetensors", "Apache-2.0"),

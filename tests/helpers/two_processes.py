@@ -1,4 +1,7 @@
-"""Run under torchrun by test_training: `two_processes.py FOLDER DATA`. Each check prints one JSON line from process 0."""
+"""Checks in two processes, run under torchrun by test_training: `two_processes.py FOLDER DATA`.
+
+Each check prints one JSON line from process 0.
+"""
 
 import hashlib
 import json

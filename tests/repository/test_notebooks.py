@@ -76,7 +76,6 @@ LESSON = {
     "patch",
     "batch",
     "initial_weights",
-    "initial_weights",
     "discriminator_width",
     "fade",
     "log_every",

@@ -30,8 +30,14 @@ def package(tmp_path, monkeypatch):
     """A package of three modules, of which a imports b, and a notebook that imports a."""
     root = tmp_path / "stvsr"
     (root / "sub").mkdir(parents=True)
-    sources = {"__init__": "", "a": '"""Prose."""\nfrom stvsr import b\ndef f(x):\n    """Say."""\n    return b.g(x) + 1  # why\n',
-               "b": "import stvsr.sub.d\ndef g(x):\n    return x\n", "c": "y = 1\n", "sub/__init__": "", "sub/d": "z = 1\n"}  # fmt: skip
+    sources = {
+        "__init__": "",
+        "a": '"""Prose."""\nfrom stvsr import b\ndef f(x):\n    """Say."""\n    return b.g(x) + 1  # why\n',
+        "b": "import stvsr.sub.d\ndef g(x):\n    return x\n",
+        "c": "y = 1\n",
+        "sub/__init__": "",
+        "sub/d": "z = 1\n",
+    }
     for name, source in sources.items():
         (root / f"{name}.py").write_text(source)
     monkeypatch.setattr(hashes, "PACKAGE", root)

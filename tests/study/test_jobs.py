@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from studies import notebook, study
 
+from stvsr.errors import InputError
+from stvsr.runs import hashes
 from stvsr.runs.files import read_json
 from stvsr.study import pipeline
 from stvsr.study.pipeline import reproduce
@@ -98,3 +100,10 @@ def test_steps_go_to_a_dask_cluster_when_asked(room):
     with cluster:
         assert reproduce("s", scheduler=cluster.scheduler_address) == 0
     assert all(read_json(path)["status"] == "done" for path in room.glob("reports/s/steps/*/step.json"))
+
+
+def test_a_dask_worker_with_other_code_is_refused():
+    own = hashes.package_hash()
+    pipeline._require_same_code({"tcp://10.0.0.1:1": own})
+    with pytest.raises(InputError, match="Dask worker tcp://10.0.0.2:1 has other code of stvsr: install the same version"):
+        pipeline._require_same_code({"tcp://10.0.0.1:1": own, "tcp://10.0.0.2:1": "0" * 64})

@@ -1,5 +1,6 @@
 """The paper's study in miniature, from Vimeo-90k and Vid4 folders to the report: two processes, two jobs, resumed."""
 
+import os
 import tomllib
 
 import pandas as pd
@@ -42,6 +43,7 @@ def miniature(root) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("STVSR_MINIATURE" not in os.environ, reason="takes more than ten minutes: set STVSR_MINIATURE=1")
 def test_the_papers_study_runs_end_to_end_in_miniature(tmp_path, capsys):
     study, out = tmp_path / "mini.toml", tmp_path / "out"
     study.write_text(miniature(tmp_path))

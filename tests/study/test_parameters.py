@@ -7,8 +7,14 @@ from stvsr.errors import InputError
 from stvsr.study.pipeline import reproduce
 from stvsr.study.study_file import check_parameters, inspect_parameters
 
-KNOWN = {"steps": ("int", 3), "rate": ("float", 0.1), "name": ("str", "a"), "fast": ("bool", False), "data": ("list[str]", ["a"]),
-         "shrink": ("list[float]", [1.0])}  # fmt: skip
+KNOWN = {
+    "steps": ("int", 3),
+    "rate": ("float", 0.1),
+    "name": ("str", "a"),
+    "fast": ("bool", False),
+    "data": ("list[str]", ["a"]),
+    "shrink": ("list[float]", [1.0]),
+}
 
 
 def test_given_values_go_over_the_defaults():
@@ -55,9 +61,12 @@ def test_parameters_are_read_as_papermill_reads_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("cell", "message"),
-    [("a = 1  # untyped", "parameter a must have a type"), ("a: int = f()", r"parameter a must have a literal as default, not f\(\)"),
-     ("a: Path = 1", "parameter a must have a type, one of int, float, str, bool")],
-)  # fmt: skip
+    [
+        ("a = 1  # untyped", "parameter a must have a type"),
+        ("a: int = f()", r"parameter a must have a literal as default, not f\(\)"),
+        ("a: Path = 1", "parameter a must have a type, one of int, float, str, bool"),
+    ],
+)
 def test_a_notebook_with_untyped_or_computed_parameters_is_refused(tmp_path, cell, message):
     with pytest.raises(InputError, match=message):
         inspect_parameters(notebook(tmp_path / "n.ipynb", cell))

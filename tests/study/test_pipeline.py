@@ -94,9 +94,15 @@ SINGLE = '[[steps]]\nid = "single"\nnotebook = "arm"\nparameters = {arm = "d"}\n
 
 def arms_and_table(room: Path, failing: str) -> None:
     """Three arms and a fourth, some of which fail, a table of what is left, and one that insists on the fourth."""
-    work = f'from pathlib import Path\nassert arm not in "{failing}"\nPath(folder, "generator.safetensors").write_text(arm)'
+    work = (
+        f'from pathlib import Path\nassert arm not in "{failing}"\n'
+        'Path(folder, "generator.safetensors").write_text(arm)'
+    )
     notebook(room / "notebooks" / "arm.ipynb", 'folder: str = "."  # where\narm: str = "a"  # which\n', work)
-    table = 'from pathlib import Path\nPath(folder, "names.txt").write_text(" ".join(g.partition("=")[0] for g in generators))'
+    table = (
+        "from pathlib import Path\n"
+        'Path(folder, "names.txt").write_text(" ".join(g.partition("=")[0] for g in generators))'
+    )
     notebook(
         room / "notebooks" / "table.ipynb",
         'folder: str = "."  # where\ngenerators: list[str] = []  # of a table\n',

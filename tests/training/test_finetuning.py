@@ -1,4 +1,4 @@
-"""The adversarial loop: whose gradient reaches whom, arm by arm; learning, resuming, guards, and what each fault of 2019 does."""
+"""The adversarial loop: whose gradient reaches whom, arm by arm; learning, resuming, guards, each fault of 2019."""
 
 import contextlib
 import copy
@@ -88,8 +88,14 @@ def play(config: FinetuningConfig, arm: Arm | None = None) -> tuple[AdversarialS
     networks = build_networks(arm, config)
     optimizers = build_optimizers(networks, config, arm)
     precision = Precision("auto", torch.device("cpu"))
-    state = AdversarialState(arm=arm, networks=networks, ddp_discriminator=networks.discriminator, optimizers=optimizers, precision=precision,
-                flow_shrink=config.flow_shrink)  # fmt: skip
+    state = AdversarialState(
+        arm=arm,
+        networks=networks,
+        ddp_discriminator=networks.discriminator,
+        optimizers=optimizers,
+        precision=precision,
+        flow_shrink=config.flow_shrink,
+    )
     sample = dataclasses.replace(sample_config(networks.generator, config.data, targets=3), hr_flow=True)
     dataset = open_dataset(config.data, sample, config.optim)
     batch = torch.utils.data.default_collate([dataset[index] for index in range(config.optim.batch)])
@@ -114,8 +120,10 @@ def flat(module: torch.nn.Module) -> torch.Tensor:
 
 def only(arm: Arm, *kept: str) -> Arm:
     """Return the arm with all weights of G's terms zero but these."""
-    weights = ("pixel", "perceptual", "temporal_perceptual", "total_variation", "adversarial", "flow_adversarial", "feature_matching",
-               "ping_pong")  # fmt: skip
+    weights = (
+        "pixel", "perceptual", "temporal_perceptual", "total_variation", "adversarial", "flow_adversarial",
+        "feature_matching", "ping_pong",
+    )  # fmt: skip
     return dataclasses.replace(arm, **{name: getattr(arm, name) if name in kept else 0.0 for name in weights})
 
 
@@ -477,8 +485,10 @@ def test_the_log_names_every_term_both_scores_and_all_gradient_norms(data, tmp_p
         configure(data, "recurrent-d-flow", steps=2, more={"crops_every": 2, "validate_every": 2}), tmp_path
     )
     first, second = read_log(tmp_path / "log.jsonl")
-    expected = {"step", "seconds", "learning_rate", "score_gap", "discriminator", "flow_discriminator", "score_real", "score_fake",
-                "score_real_flow", "score_fake_flow", "gradient_discriminator", "gradient_generator"}  # fmt: skip
+    expected = {
+        "step", "seconds", "learning_rate", "score_gap", "discriminator", "flow_discriminator", "score_real",
+        "score_fake", "score_real_flow", "score_fake_flow", "gradient_discriminator", "gradient_generator",
+    }  # fmt: skip
     for term in ("pixel", "perceptual", "adversarial", "flow_adversarial"):
         expected |= {term, f"gradient_{term}"}
     assert first.keys() == expected
@@ -512,7 +522,7 @@ def test_the_averaged_weights_are_what_is_kept(data, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["recurrent-d", "original-faithful", "recurrent-d-flow", "modern"])
 def test_a_run_stopped_after_every_step_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, monkeypatch, name):
-    """With optimisers of all networks, batch statistics, averaged weights, gradients that are carried, and who sat out."""
+    """With optimisers of all networks, batch statistics, averaged weights, carried gradients, and who sat out."""
     more = {
         "skip_above": -1.0,
         "flow_learning_rate": 1e-4,
@@ -670,7 +680,7 @@ def test_every_network_that_learns_has_an_optimiser_and_no_other(data, name):
 
 @pytest.mark.parametrize("name", list(ARMS))
 def test_a_step_stays_on_its_device(data, monkeypatch, name):
-    """`meta`, a device without numbers, stands for a GPU: what is left on the CPU cannot be joined with what is there."""
+    """`meta`, a device without numbers, stands for a GPU: what is left on the CPU cannot be joined with it."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # which it does not have
     state, batch = play(configure(data, name))
     state.networks.to("meta")
