@@ -128,7 +128,7 @@ def _check_clip(clip: Clip) -> tuple[list[str], str]:
             if frame.shape[:2] != (clip.height, clip.width):
                 height, width = frame.shape[:2]
                 faults.append(f"{clip.files[index]} is {width}x{height}, its clip is {clip.width}x{clip.height}")
-            pixels.update(frame)
+            pixels.update(frame.data)
         except (InputError, OSError) as error:
             faults.append(str(error))
     return faults, "" if faults else pixels.hexdigest()

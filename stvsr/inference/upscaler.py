@@ -134,7 +134,7 @@ class _Network(Upscaler):
     ) -> None:
         super().__init__(meta, scale, config)
         # channels last in memory: faster on a CPU (`benchmarks/generators.py`)
-        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]  # not in its stubs
+        self.network = network.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.device = device
         self._reduced = reduced_type(config.precision, device)  # None is float32
         self._is_settled = config.precision != "auto" or self._reduced is None

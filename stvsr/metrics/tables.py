@@ -1,7 +1,7 @@
 """Scores as text, JSON and CSV; one protocol per table, its settings beside it."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -160,7 +160,7 @@ def _method(rows: pd.DataFrame) -> dict:
     }
 
 
-def _values(series: Mapping[str, float]) -> dict[str, float | str | None]:
+def _values(series: pd.Series) -> dict[Hashable, float | str | None]:
     return {
         name: None if math.isnan(value) else "inf" if math.isinf(value) else float(value)
         for name, value in series.items()

@@ -1,5 +1,6 @@
 """Pictures as 8-bit RGB: stills and animations in PNG, WebP and JPEG."""
 
+import io
 import struct
 import zlib
 from collections.abc import Iterator
@@ -121,23 +122,29 @@ def _picture(image: Image.Image, deep: np.ndarray | None) -> Picture:
     return Picture(pixels=on_black(pixels), profile=profile, notes=tuple(notes))
 
 
-def _sixteen_bits(path: Path) -> np.ndarray | None:
+def _sixteen_bits(path: Path | io.BytesIO) -> np.ndarray | None:
     """Return a 16-bit PNG rounded to 8 bits, (H, W) or (H, W, 3 or 4); None for any other file.
 
     Pillow keeps only the high byte of 16-bit RGB and RGBA, which darkens by half a level.
     """
-    with path.open("rb") as file:
-        header = file.read(26)
+    data = path.getvalue() if isinstance(path, io.BytesIO) else _head(path)
+    header = data[:26]
     if header[:8] != b"\x89PNG\r\n\x1a\n" or len(header) < 26 or header[24] != 16:
         return None
     width, height = struct.unpack(">II", header[16:24])
     if width * height > (Image.MAX_IMAGE_PIXELS or 0):  # Pillow judges large ones
         return None
-    deep = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    whole = data if isinstance(path, io.BytesIO) else path.read_bytes()
+    deep = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_UNCHANGED)
     if deep is None or deep.dtype != np.uint16:
         return None
     order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(deep.shape[-1] if deep.ndim == 3 else 1)
     return _rounded(deep if order is None else deep[..., order])
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(26)
 
 
 def _rounded(deep: np.ndarray) -> np.ndarray:

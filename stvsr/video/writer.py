@@ -27,7 +27,8 @@ from stvsr.video.packets import reason
 from stvsr.video.sound import FORMATS, AudioCopy
 from stvsr.video.tracks import Tracks, add_tracks
 
-CODECS: dict[str, Literal["libx264", "libvpx-vp9"]] = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
+Encoder = Literal["libx264", "libvpx-vp9"]
+CODECS: dict[str, Encoder] = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
 LARGEST_SIDE = 16384  # pixels, of H.264's highest level in libx264 and of VP9 in libvpx
 LONGEST_NAME = 255  # bytes, of every common file system
 
