@@ -135,4 +135,4 @@ def _check_clip(clip: Clip) -> tuple[list[str], str]:
 
 
 def _read(file: Path | ZippedImage) -> np.ndarray:
-    return read_image(file)  # type: ignore[arg-type]  # Pillow reads both
+    return read_image(file)

@@ -34,12 +34,12 @@ class Picture:
     notes: tuple[str, ...] = ()
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path | io.BytesIO) -> np.ndarray:
     """Return one image as uint8 (H, W, 3) RGB; InputError when it cannot be decoded."""
     return read_picture(path).pixels
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path | io.BytesIO) -> Picture:
     """Return one picture: EXIF rotation applied, grey repeated, 16 bits rounded to 8, transparency shown on black.
 
     Raises:
@@ -151,7 +151,7 @@ def _rounded(deep: np.ndarray) -> np.ndarray:
     return ((deep.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
+def _unreadable(path: Path | io.BytesIO, error: Exception) -> InputError:
     if isinstance(error, Image.DecompressionBombError):
         largest = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         return InputError(f"{path} has more than {largest} million pixels: crop or shrink it first")
