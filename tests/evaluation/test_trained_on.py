@@ -17,7 +17,7 @@ def test_scores_on_training_clips_are_marked(tmp_path):
     save_generator(blank, build_generator("rbpn-tiny"))
     config = EvaluationConfig(generators=(f"arm@0={weights}", f"other@0={blank}"), data=(str(root),), split="all")
     prepare_clips(config, tmp_path / "out")
-    entries = read_json(tmp_path / "out" / "data.json")
+    entries = read_json(tmp_path / "out" / "data.json", list)
     assert [entry["trained_on_by"] for entry in entries] == [[], ["arm@0"]]
     rows = [(arm, "literature-y", "psnr", 30.0) for arm in ("bicubic", "arm", "other")]
     summary = mark_trained(pd.DataFrame(rows, columns=["arm", "protocol", "metric", "mean"]), tmp_path / "out")
