@@ -8,12 +8,14 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from stvsr.errors import InputError
 
+LONGEST_NAME = 240  # bytes; file systems allow 255, and the lock's name has six more
 UNSUPPORTED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
@@ -57,7 +59,8 @@ def locked(path: Path, what: str, *, wait: float = 1.0) -> Iterator[None]:
 
 def lock_beside(output: Path) -> Path:
     """Return the lock file of an output file or folder that may not exist yet."""
-    return output.parent / f".{output.name}.lock"
+    name = output.name if len(output.name.encode()) <= LONGEST_NAME else sha256(output.name.encode()).hexdigest()
+    return output.parent / f".{name}.lock"
 
 
 def _holder(path: Path) -> str:

@@ -290,7 +290,7 @@ def test_missing_clips_sources_and_splits_are_named(clips, tmp_path):
     refused(configure(clips, clips=("clip9",)), tmp_path / "run", "clip clip9 is missing: there are clip0, clip1")
     refused(configure(tmp_path / "none"), tmp_path / "run", "does not exist")
     (tmp_path / "empty").mkdir()
-    refused(configure(tmp_path / "empty"), tmp_path / "run", "holds no frames, videos or folders of frames")
+    refused(configure(tmp_path / "empty"), tmp_path / "run", "has neither frames nor clips")
     refused(configure(clips, split="test"), tmp_path / "run", "no clip is left")
 
 

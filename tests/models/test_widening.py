@@ -116,7 +116,10 @@ def test_a_training_widens_its_start(tmp_path):
     tiny_config = tiny.pretraining(data, steps=1, learning_rate=1e-6)
     pretrain(tiny_config, tmp_path / "tiny")
     config = dataclasses.replace(
-        tiny_config, generator="rbpn-small", start=str(tmp_path / "tiny" / "generator.safetensors"), widen=True
+        tiny_config,
+        generator="rbpn-small",
+        initial_weights=str(tmp_path / "tiny" / "generator.safetensors"),
+        widen=True,
     )
     assert pretrain(config, tmp_path / "small")
     first, second = (logged(tmp_path / name)["pixel"].iloc[0] for name in ("tiny", "small"))
