@@ -29,5 +29,7 @@ def session(tmp_path_factory):
         torch.set_num_threads(1)
         # a shell that starts the tests in the background has Ctrl-C ignored, and what they start would inherit that
         before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup ignores it
         yield
         signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGHUP, hangup)

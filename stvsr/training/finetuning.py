@@ -4,6 +4,7 @@
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -31,6 +32,7 @@ from stvsr.runs.device import Precision, seed_everything
 from stvsr.training import distributed
 from stvsr.training.adversarial import AdversarialState, Networks, discriminator_step, generator_step
 from stvsr.training.batches import Batch, DataConfig, sample_config
+from stvsr.training.from_parameters import build_config
 from stvsr.training.launch import main
 from stvsr.training.optimisation import OptimConfig
 from stvsr.training.session import Session
@@ -89,6 +91,16 @@ class FinetuningConfig:
     def definition(self) -> dict:
         """What the arm's name stands for at present."""
         return definition(self.arm)
+
+
+def finetuning_config(parameters: Mapping[str, object]) -> FinetuningConfig:
+    """Return the configuration of notebook 03 from its variables, `globals()`; other names are ignored.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    config: FinetuningConfig = build_config(FinetuningConfig, parameters)
+    return config
 
 
 def finetune(config: FinetuningConfig, folder: Path) -> bool:

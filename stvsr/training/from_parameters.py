@@ -9,29 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from stvsr.training.batches import DataConfig
-from stvsr.training.finetuning import FinetuningConfig
 from stvsr.training.optimisation import OptimConfig
-from stvsr.training.pretraining import PretrainingConfig
 
 NESTED = {"data": DataConfig, "optim": OptimConfig}
-
-
-def pretraining_config(parameters: Mapping[str, object]) -> PretrainingConfig:
-    """Return the configuration of notebook 02 from its variables, `globals()`; other names are ignored.
-
-    Raises:
-        InputError: a value is not allowed.
-    """
-    return _config(PretrainingConfig, parameters)
-
-
-def finetuning_config(parameters: Mapping[str, object]) -> FinetuningConfig:
-    """Return the configuration of notebook 03 from its variables, `globals()`; other names are ignored.
-
-    Raises:
-        InputError: a value is not allowed.
-    """
-    return _config(FinetuningConfig, parameters)
 
 
 def fields_of(config_class: type) -> dict[str, object]:
@@ -44,7 +24,12 @@ def fields_of(config_class: type) -> dict[str, object]:
     return defaults
 
 
-def _config(config_class: type, parameters: Mapping[str, object]) -> Any:
+def build_config(config_class: type, parameters: Mapping[str, object]) -> Any:
+    """Return a training's configuration from a notebook's variables, `globals()`; other names are ignored.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
     given: dict[str, Any] = {}
     for field in dataclasses.fields(config_class):
         if field.name in NESTED:

@@ -4,6 +4,7 @@
 checkpoint.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from stvsr.models.generators import PRESETS, generate, start_generator
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.training import distributed
 from stvsr.training.batches import DataConfig, sample_config
+from stvsr.training.from_parameters import build_config
 from stvsr.training.launch import main
 from stvsr.training.optimisation import OptimConfig, descend
 from stvsr.training.session import Session
@@ -41,6 +43,16 @@ class PretrainingConfig:
             raise InputError(f"generator {self.generator!r} is unknown: choose from {', '.join(PRESETS)}")
         if self.loss not in losses.PIXEL_LOSSES:
             raise InputError(f"loss {self.loss!r} is unknown: choose from {', '.join(losses.PIXEL_LOSSES)}")
+
+
+def pretraining_config(parameters: Mapping[str, object]) -> PretrainingConfig:
+    """Return the configuration of notebook 02 from its variables, `globals()`; other names are ignored.
+
+    Raises:
+        InputError: a value is not allowed.
+    """
+    config: PretrainingConfig = build_config(PretrainingConfig, parameters)
+    return config
 
 
 def pretrain(config: PretrainingConfig, folder: Path) -> bool:

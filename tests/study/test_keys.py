@@ -110,7 +110,9 @@ def test_a_step_depends_on_its_own_arm_and_on_no_other(copied, monkeypatch):
     rewrite(copied / "arms.py", '    "perceptual": Arm(', '    "mine": Arm(),\n    "perceptual": Arm(')
     assert parts_of(copied, arm="modern") == before
     assert parts_of(copied)["modules"] != whole["modules"]  # nobody knows which arms it uses
-    monkeypatch.setitem(arms.ARMS, "perceptual", dataclasses.replace(arms.ARMS["perceptual"], says="in other words"))
+    monkeypatch.setitem(
+        arms.ARMS, "perceptual", dataclasses.replace(arms.ARMS["perceptual"], description="in other words")
+    )
     assert parts_of(copied, arm="perceptual") == other
     monkeypatch.setitem(arms.ARMS, "perceptual", dataclasses.replace(arms.ARMS["perceptual"], perceptual=0.5))
     assert parts_of(copied, arm="modern") == before
@@ -118,16 +120,19 @@ def test_a_step_depends_on_its_own_arm_and_on_no_other(copied, monkeypatch):
     assert [name for name in changed if changed[name] != other["modules"][name]] == ["stvsr.arms"]
 
 
-def test_pretraining_and_evaluation_depend_on_no_arm():
-    for name in ("02_rbpn_pretraining", "04_ablation_evaluation"):
-        cells = [
-            cell.source
-            for cell in nbformat.read(study_file.NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
-            if cell.cell_type == "code"
-        ]
-        modules = hashes.imported_modules(cells)
-        assert "stvsr.training.launch" in modules
-        assert "stvsr.arms" not in modules
+@pytest.mark.parametrize(
+    ("name", "uses"),
+    [("02_rbpn_pretraining", False), ("03_adversarial_finetuning", True), ("04_ablation_evaluation", True)],
+)
+def test_pretraining_depends_on_no_arm_and_evaluation_on_their_twins(name, uses):
+    cells = [
+        cell.source
+        for cell in nbformat.read(study_file.NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+        if cell.cell_type == "code"
+    ]
+    modules = hashes.imported_modules(cells)
+    assert "stvsr.models.generators" in modules
+    assert ("stvsr.arms" in modules) is uses
 
 
 def test_code_around_the_arms_changes_the_key_of_every_arm(copied):

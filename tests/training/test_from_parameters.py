@@ -8,9 +8,10 @@ import torch
 
 from stvsr.errors import InputError
 from stvsr.training import adversarial, finetuning, first_step
-from stvsr.training.from_parameters import fields_of, finetuning_config, pretraining_config
+from stvsr.training.finetuning import finetuning_config
+from stvsr.training.from_parameters import fields_of
 from stvsr.training.optimisation import OptimConfig
-from stvsr.training.pretraining import PretrainingConfig
+from stvsr.training.pretraining import PretrainingConfig, pretraining_config
 
 
 def test_names_go_to_the_field_of_that_name_wherever_it_is():
