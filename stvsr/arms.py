@@ -378,9 +378,14 @@ def find_arm(name: str) -> Arm:
 
 
 def definition(name: str) -> dict:
-    """Return an arm's parameters without its prose: what a result made with it depends on; InputError as `find_arm`."""
+    """Return an arm's parameters without its prose, as plain JSON values: what a result made with it depends on.
+
+    Raises:
+        InputError: as `find_arm`.
+    """
     prose = ("label", "kind", "description", "twin")
-    return {key: value for key, value in dataclasses.asdict(find_arm(name)).items() if key not in prose}
+    fields = dataclasses.asdict(find_arm(name)).items()
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields if key not in prose}
 
 
 def describe() -> pd.DataFrame:

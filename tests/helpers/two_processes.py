@@ -40,7 +40,7 @@ def main(folder: Path, data: Path) -> None:
     loop.finetune(finetuning(data, "modern", steps=3), folder / "modern")
 
     players = []  # the flow network is in no DistributedDataParallel: its gradients are averaged by hand
-    build, loop.build_networks = loop.build_players, lambda *given: players.append(build(*given)) or players[-1]
+    build, loop.build_networks = loop.build_networks, lambda *given: players.append(build(*given)) or players[-1]
     loop.finetune(finetuning(data, "recurrent-d-flow", steps=2, more={"flow_learning_rate": 1e-4}), folder / "flow")
     before = fingerprint(spynet.load_spynet("cpu"))
     say("players", {name: fingerprint(module) for name, module in players[-1].named_children()} | {"untrained": before})

@@ -392,12 +392,15 @@ def test_the_log_has_the_due_steps_only_and_tensorboard_the_same(data, tmp_path)
     assert list((tmp_path / "tensorboard").glob("events.*"))
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_with_a_message(data, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_with_a_message(data, tmp_path, monkeypatch):
     network = build_generator("rbpn-tiny")
     torch.nn.init.constant_(network.output.conv.bias, math.nan)
     save_generator(tmp_path / "nan.safetensors", network)
-    with pytest.raises(InputError, match=r"step 1: pixel is nan: lower the learning rate, or clip the gradient"):
+    with pytest.raises(InputError, match=r"nan.safetensors has NaN or infinite values in 1 tensors"):
         pretrain(tiny.pretraining(data, start=str(tmp_path / "nan.safetensors")), tmp_path / "run")
+    with pytest.raises(InputError, match=r"step 1: pixel is nan: lower the learning rate, or clip the gradient"):
+        monkeypatch.setitem(losses.PIXEL_LOSSES, "l1", lambda output, truth: (output - truth).mean() * math.nan)
+        pretrain(tiny.pretraining(data), tmp_path / "diverged")
 
 
 def test_a_broken_state_never_gets_into_a_checkpoint(data, tmp_path, monkeypatch):
