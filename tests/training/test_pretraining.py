@@ -268,7 +268,7 @@ def test_a_gpu_without_bfloat16_trains_in_full_precision(monkeypatch):
         )
         assert Precision("auto", torch.device("cuda")).enabled == native
         assert not Precision("full", torch.device("cuda")).enabled
-    assert asked == [{"including_emulation": False}] * 4
+    assert asked == [{"including_emulation": False}] * 2  # emulated bfloat16 is slower than float32
 
 
 # ---- resume
