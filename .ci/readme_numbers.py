@@ -92,11 +92,22 @@ def weights_table() -> str:
             rows.setdefault(
                 method, {(protocol, metric): scores[protocol][method][metric] for protocol, metric in COLUMNS}
             )
+    rows = _over_seeds(rows)
     return "\n".join([
         *_rows(rows), "",
         f"On {claims[0]['what']}; protocols and degradation as above."
         " Each file has a card beside it: recipe, data, licence, scores.",
     ])  # fmt: skip
+
+
+def _over_seeds(rows: dict[str, dict]) -> dict[str, dict]:
+    """Return one row for all seeds of an arm, NAME-s0, NAME-s1 and so on: their mean."""
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    arms = table.index.str.replace(r"-s\d+$", "", regex=True)
+    counts = arms.value_counts()
+    means = table.groupby(arms, sort=False).mean()
+    means.index = [arm if counts[arm] == 1 else f"{arm}, mean of {counts[arm]} seeds" for arm in means.index]
+    return {name: dict(row) for name, row in means.iterrows()}
 
 
 def _rows(rows: dict[str, dict[tuple[str, str], float]]) -> list[str]:

@@ -10,7 +10,7 @@ these clips only.
 """
 
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -44,6 +44,7 @@ def compare(
     metrics: pd.DataFrame,
     control: str | None = "pixel-control",
     *,
+    demonstrations: Collection[str] = (),
     twins: Mapping[str, str] | None = None,
     confidence: float = CONFIDENCE,
     draws: int = DRAWS,
@@ -61,6 +62,7 @@ def compare(
     Args:
         metrics: rows of `metrics.csv`; rows of method `truth` are references and not compared.
         control: the arm that all others are compared with; None for twins only.
+        demonstrations: arms whose training was not as long as the control's: compared with their twins only.
         twins: arm -> its twin; by default as `stvsr.arms` declares them. A twin that was not measured is ignored.
         confidence: of the intervals; 1 - confidence is also the error rate of the verdicts.
         draws: bootstrap draws.
@@ -84,7 +86,7 @@ def compare(
         arms = by_arm(group)
         truth = arms.pop(TRUTH, None)
         judged = {arm: distances(own, truth) for arm, own in arms.items()}
-        for arm, reference in _pairs(judged, control, twins):
+        for arm, reference in _pairs(judged, control, twins, demonstrations):
             paired = paired_differences(judged[arm], judged[reference], arm, reference)
             if paired:
                 found = estimate(paired, confidence=confidence, draws=draws, seed=seed)
@@ -130,10 +132,21 @@ def verdict(metric: str, difference: float, p: float, confidence: float = CONFID
     return BETTER if (difference < 0) == (METRICS[metric].compared[1] == "lower") else WORSE
 
 
-def _pairs(judged: Mapping[str, pd.DataFrame], control: str | None, twins: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return (arm, reference): each arm's control, then its twin where that is another arm."""
-    pairs = ((arm, name) for arm in judged for name in dict.fromkeys([control, twins.get(arm)]) if name)
-    return [(arm, name) for arm, name in pairs if name in judged and name != arm]
+def _pairs(
+    judged: Mapping[str, pd.DataFrame], control: str | None, twins: Mapping[str, str], demonstrations: Collection[str]
+) -> list[tuple[str, str]]:
+    """Return (arm, reference): each arm's control, then its twin; demonstrations meet only each other."""
+    pairs = (
+        (arm, name)
+        for arm in judged
+        for name in dict.fromkeys([None if arm in demonstrations else control, twins.get(arm)])
+        if name
+    )
+    return [
+        (arm, name)
+        for arm, name in pairs
+        if name in judged and name != arm and (arm in demonstrations) == (name in demonstrations)
+    ]
 
 
 def add_verdicts(rows: list[dict], family: Callable[[dict], Hashable], confidence: float = CONFIDENCE) -> None:

@@ -54,7 +54,8 @@ class EvaluationConfig:
     generators: `name=weights` each; the name is `arm@seed` for a trained arm, weights what `load_generator` takes.
     Bicubic is always in the table. data, split, clips: the held-out clips; `clips` empty for all of the split.
     frames: of each clip, from its start, 0 for all. degradation: bi or bd. protocols: of `metrics.protocols`.
-    control: the arm that the others are compared with; without it there is no comparison.
+    control: the arm that the others are compared with; without it, arms are compared with their twins only.
+    demonstrations: arms whose training was shorter than the control's; they are compared with their twins only.
     """
 
     generators: tuple[str, ...] = ()
@@ -65,6 +66,7 @@ class EvaluationConfig:
     degradation: str = "bi"
     protocols: tuple[str, ...] = ("literature-y", "tecogan")
     control: str = CONTROL
+    demonstrations: tuple[str, ...] = ()
     device: str = "auto"
 
     def __post_init__(self):
@@ -223,7 +225,7 @@ def summarise(config: EvaluationConfig, folder: Path, metrics: pd.DataFrame) -> 
     """Write and return the means, and the differences from the control and from twins (empty where neither exists)."""
     summary = mark_trained(comparison.summarise(metrics), folder)
     control = config.control if config.control in set(metrics["arm"]) else None
-    comparisons = comparison.compare(metrics, control)
+    comparisons = comparison.compare(metrics, control, demonstrations=config.demonstrations)
     write_csv(folder / "summary.csv", summary)
     if len(comparisons):
         write_csv(folder / "comparisons.csv", comparisons)

@@ -165,7 +165,9 @@ def _score_tables(run: Run, control: str) -> dict[str, list[Table]]:
     order = {name: known.index(name) if name in known else len(known) for name in run.metrics["protocol"].unique()}
     for protocol in sorted(order, key=lambda name: (order[name], name)):
         of_protocol = means[means["protocol"] == protocol]
-        found["scores"].append(tables.scores(run.summary, of_protocol, run.metrics, protocol, failed))
+        found["scores"].append(
+            tables.scores(run.summary, of_protocol, run.metrics, protocol, failed, run.demonstrations)
+        )
         if len(rows := run.compared(protocol, twins=True)):
             found["attributions"].append(tables.attributions(rows, run.metrics, protocol))
         if len(rows := run.compared(protocol, twins=False)):

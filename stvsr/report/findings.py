@@ -21,6 +21,7 @@ WORDS = {
     ("time", BETTER): "moves more like the truth",
     ("time", WORSE): "moves less like the truth",
 }
+DEMONSTRATION = "A demonstration: trained for a few steps in this run to show the study at work, not to be judged."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,8 @@ def _in_study(name: str) -> bool:
 
 def _notes(run: Run, name: str, *, has_twin: bool) -> list[str]:
     notes = []
+    if name in run.demonstrations:
+        notes.append(DEMONSTRATION)
     if has_discriminator(name) and not has_twin:
         twin = f" ({twin_of(name)})" if twin_of(name) else ""
         notes.append(

@@ -57,6 +57,12 @@ def _limit_attribution(run: Run) -> Iterator[Limit]:
             why="The twin (the same losses and steps without the discriminator) was not measured in this run. A"
             " difference from any other arm is the effect of all its losses.",
         )
+    if shown := [labels.arm(name).label for name in run.demonstrations if name in run.arms]:
+        yield Limit(
+            title=f"What {labels.listed(shown)} can do",
+            why="Demonstrations: trained for a few steps in this run to show the study at work. Their scores do not"
+            " compare with those of arms that were trained for longer.",
+        )
     for name, apart in not_learnt(run).items():
         yield Limit(
             title=f"What the discriminator of {labels.arm(name).label} would do if it learnt",
@@ -89,6 +95,7 @@ def _limit_clips(run: Run) -> Iterator[Limit]:
 
 def _limit_seeds(run: Run) -> Iterator[Limit]:
     trained = run.metrics[run.metrics["method"].astype(str).str.contains("@", regex=False)]
+    trained = trained[~trained["arm"].isin(run.demonstrations)]
     if trained.empty:
         return
     seeds = int(trained.groupby("arm")["method"].nunique().min())
@@ -106,6 +113,13 @@ def _limit_seeds(run: Run) -> Iterator[Limit]:
 
 
 def _limit_budget(run: Run) -> Iterator[Limit]:
+    if any(name in run.arms for name in run.demonstrations):
+        yield Limit(
+            title="What longer training would do",
+            why="Arms that were not trained in this run were trained for as many steps as their model cards state, a"
+            " small part of the 2019 study's 14 epochs of 70% of Vimeo-90k's 91,701 septuplets.",
+        )
+        return
     steps = [int(log["step"].max()) for name, log in run.logs.items() if name != "rbpn@pretrain"]
     steps = steps or [int(log["step"].max()) for log in run.logs.values()]
     seconds = float(run.manifest["seconds"] or sum(float(step.get("seconds") or 0) for step in run.steps))

@@ -74,6 +74,12 @@ class Run:
         references = rows.loc[~rows["is_twin"].astype(bool), "reference"]
         return str(references.iloc[0]) if len(references) else CONTROL
 
+    @property
+    def demonstrations(self) -> list[str]:
+        """Arms that were trained for a few steps to show the study at work, not to be judged."""
+        found = (step.get("parameters") or {} for step in self.steps if step["name"] == "evaluate")
+        return [str(name) for parameters in found for name in parameters.get("demonstrations") or []]
+
     @functools.cached_property
     def contrasts(self) -> pd.DataFrame:
         """Differences between kinds of discriminator at equal dose; empty in other studies."""

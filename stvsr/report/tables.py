@@ -1,7 +1,7 @@
 """Tables of the report: cells with their sort keys, the best of each column, and the data as CSV."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -99,7 +99,12 @@ def best_of(means: pd.Series, better: str | None) -> set:
 
 
 def scores(
-    summary: pd.DataFrame, clip_means: pd.DataFrame, metrics: pd.DataFrame, protocol: str, failed: dict[str, str]
+    summary: pd.DataFrame,
+    clip_means: pd.DataFrame,
+    metrics: pd.DataFrame,
+    protocol: str,
+    failed: dict[str, str],
+    demonstrations: Collection[str] = (),
 ) -> Table:
     """Return the table of means per method and metric of one protocol; failed arms are marked as failed.
 
@@ -123,7 +128,12 @@ def scores(
             cells[arm, name] = cell
     arms = sorted({arm for arm, _ in cells}, key=labels.arm_order)
     body = [
-        [text_cell(labels.arm(arm).label, labels.arm(arm).what), *(cells.get((arm, name), EMPTY) for name in names)]
+        [
+            text_cell(
+                labels.arm(arm).label, ("demonstration: " if arm in demonstrations else "") + labels.arm(arm).what
+            ),
+            *(cells.get((arm, name), EMPTY) for name in names),
+        ]
         for arm in arms
     ]
     body += [

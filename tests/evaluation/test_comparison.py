@@ -362,6 +362,16 @@ def test_a_study_without_the_control_compares_twins_only_and_one_whose_control_i
     assert compare(rows[rows["arm"].isin(["t1", "t2"])], None, twins=TWINS).empty
 
 
+def test_a_demonstration_is_compared_with_its_twin_of_equal_length_and_with_nothing_else():
+    rows = with_twins(np.random.default_rng(1), 1, 1)
+    found = compare(rows, demonstrations=["t1", "d1"], twins=TWINS)
+    pairs = set(zip(found["arm"], found["reference"], strict=True))
+    assert {pair for pair in pairs if {"t1", "d1"} & set(pair)} == {("d1", "t1")}
+    assert ("d3", "pixel-control") in pairs and ("d3", "t2") in pairs
+    only = compare(rows, demonstrations=["d1"], twins=TWINS)
+    assert "d1" not in set(only["arm"])  # its twin was trained for longer
+
+
 # Ranges ---------------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from report_fixture import small_run
 
-from stvsr.evaluation.comparison import NO_DIFFERENCE, compare, summarise
+from stvsr.evaluation.comparison import NO_DIFFERENCE, clip_means, compare, summarise
 from stvsr.report import charts, limitations, tables
 from stvsr.report.findings import answers, not_learnt, plane
 from stvsr.report.headline import headline
@@ -264,3 +264,34 @@ def test_the_study_of_time_has_one_table_per_protocol_and_one_chart_per_endpoint
 def test_other_studies_have_no_doses(full):
     run = load_run(full)
     assert run.contrasts.empty and run.slopes.empty and not charts.doses(run)
+
+
+def test_demonstrations_are_marked_and_not_compared_with_longer_trainings(small):
+    means = {
+        "temporal-twin": PROTOCOL, "triplet-0.032": PROTOCOL,
+        "original-twin": PROTOCOL | {"lpips": 0.2}, "original-faithful": PROTOCOL | {"lpips": 0.2},
+    }  # fmt: skip
+    names = ["original-twin", "original-faithful"]
+    run = load_run(small)
+    metrics = scores_of(means, seeds=2)
+    metrics = metrics[~(metrics["arm"].isin(names) & (metrics["seed"] == 1))]
+    run = dataclasses.replace(
+        run,
+        metrics=metrics,
+        comparisons=compare(metrics, "temporal-twin", demonstrations=names),
+        logs={},
+        steps=[{"name": "evaluate", "status": "done", "parameters": {"demonstrations": names}}],
+    )
+    found = {answer.arm.name: answer for answer in answers(run)}
+    assert [part.lead for part in found["original-faithful"].parts] == [
+        "Effect of the discriminator: compared with its twin (original-twin), it"
+    ]
+    assert any(note.startswith("A demonstration") for note in found["original-faithful"].notes)
+    assert not any(note.startswith("A demonstration") for note in found["triplet-0.032"].notes)
+    limits = {limit.title: limit.why for limit in limitations.cannot_say(run)}
+    assert "What 2019 code, no D and 2019 code can do" in limits
+    assert limits["How much depends on the random seed"].startswith("2 seeds per arm")  # demonstrations have one
+    assert "model cards" in limits["What longer training would do"]
+    table = tables.scores(summarise(metrics), clip_means(metrics), metrics, "tecogan", {}, run.demonstrations)
+    notes = {row[0].text: row[0].note for row in table.rows}
+    assert notes["2019 code"].startswith("demonstration: ") and "demonstration" not in notes["sees time, 0.032"]

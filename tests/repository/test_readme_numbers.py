@@ -1,5 +1,6 @@
 """The README's numbers are written from a run, into their own block, and nowhere else."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -84,8 +85,14 @@ def test_missing_block_and_missing_run_are_named(run_folder, tmp_path):
 def test_the_weights_block_is_what_the_cards_say():
     made, text = readme.weights_table(), (ROOT / "README.md").read_text(encoding="utf-8")
     assert f"-->\n{made}\n<!-- /weights -->" in text
-    for name in ("bicubic", *shipped_weights()):
-        assert f"| {name} |" in made
+    for name in {"bicubic", *(re.sub(r"-s\d+$", "", name) for name in shipped_weights())}:
+        assert f"| {name} |" in made or f"| {name}, mean of " in made
+
+
+def test_seeds_of_an_arm_share_a_row_of_their_mean():
+    rows = {"rbpn": {("a", "psnr"): 1.0}, "arm-s0": {("a", "psnr"): 2.0}, "arm-s1": {("a", "psnr"): 4.0}}
+    made = readme._over_seeds(rows)
+    assert made == {"rbpn": {("a", "psnr"): 1.0}, "arm, mean of 2 seeds": {("a", "psnr"): 3.0}}
 
 
 def test_cards_of_different_clips_make_no_table(tmp_path, monkeypatch):
