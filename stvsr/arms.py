@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from stvsr import losses
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 
 DISCRIMINATORS = ("none", "recurrent", "triplet", "single-frame")
 PERCEPTUAL_LOSSES = ("vgg", "lpips")
@@ -94,7 +94,7 @@ class Arm:
         }
         for field, known in choices.items():
             if getattr(self, field) not in known:
-                raise InputError(f"{field} {getattr(self, field)!r} is unknown: choose from {', '.join(known)}")
+                raise unknown(field, getattr(self, field), known)
         if self.flow_adversarial and self.discriminator != "recurrent":
             raise InputError(
                 "the flow discriminator is the recurrent one's second head: choose discriminator recurrent"
@@ -373,7 +373,7 @@ def find_arm(name: str) -> Arm:
     """Return an arm by name or earlier name; InputError lists the names."""
     name = ALIASES.get(name, name)
     if name not in ARMS:
-        raise InputError(f"arm {name!r} is unknown: choose from {', '.join(ARMS)}")
+        raise unknown("arm", name, ARMS)
     return ARMS[name]
 
 

@@ -18,7 +18,7 @@ from stvsr import assets
 from stvsr.data import vimeo
 from stvsr.data.decoded import cache_folder, decoded, shrunk
 from stvsr.data.vimeo import ZippedImage
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.runs.hashes import digest
 from stvsr.video.folders import IMAGE_SUFFIXES, find_clips, image_files, print_note
 from stvsr.video.reader import read_image
@@ -112,7 +112,7 @@ def load_clips(data: str | Sequence[str], split: str = "all") -> list[Clip]:
         path, own = split_source(source)
         part = own or split
         if part not in ALL_SPLITS:
-            raise InputError(f"split {part!r} is unknown: choose from {', '.join(ALL_SPLITS)}")
+            raise unknown("split", part, ALL_SPLITS)
         root = Path(path).expanduser()
         if vimeo.is_root(root):
             clips += [_septuplet(root, found) for found in vimeo.septuplets(root, part, cache_folder())]

@@ -13,7 +13,7 @@ from stvsr.data import augmentation
 from stvsr.data.clips import Clip
 from stvsr.data.windows import reflect
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, to_float, to_uint8
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 
 
 def require_window(clips: Sequence[Clip], num_frames: int) -> None:
@@ -54,7 +54,7 @@ class SampleConfig:
         if self.patch < 8:
             raise InputError(f"patch is {self.patch} LR pixels: at least 8")
         if self.degradation not in DEGRADATIONS:
-            raise InputError(f"degradation {self.degradation!r} is unknown: choose from {', '.join(DEGRADATIONS)}")
+            raise unknown("degradation", self.degradation, DEGRADATIONS)
         if self.flow != "none":
             flow.estimator(self.flow)
 

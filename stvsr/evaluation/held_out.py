@@ -21,7 +21,7 @@ from tqdm import tqdm
 from stvsr.data.clips import Clip, load_clips, select_clips
 from stvsr.data.seen import seen
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.evaluation import comparison
 from stvsr.evaluation.parallel import count_workers, run_jobs
 from stvsr.inference.upscaler import InferenceConfig, load_upscaler
@@ -73,7 +73,7 @@ class EvaluationConfig:
         for protocol in self.protocols:
             find_protocol(protocol)
         if self.degradation not in DEGRADATIONS:
-            raise InputError(f"degradation {self.degradation!r} is unknown: choose from {', '.join(DEGRADATIONS)}")
+            raise unknown("degradation", self.degradation, DEGRADATIONS)
         least = max((find_protocol(protocol).least_frames for protocol in self.protocols), default=1)
         if self.frames and self.frames < least:
             raise InputError(f"frames is {self.frames}: these protocols need at least {least}, or 0 for all")

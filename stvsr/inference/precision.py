@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from stvsr.degradation import crop_to_multiple, degrade
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.runs.device import has_bfloat16
 
 PRECISIONS = ("auto", "full", "bfloat16", "float16")
@@ -18,7 +18,7 @@ CHECKED_SIDE, SMALLEST_SIDE = 256, 64  # pixels of a clip's frames that serve as
 def check_precision_name(precision: str) -> None:
     """Raise InputError for an unknown name."""
     if precision not in PRECISIONS:
-        raise InputError(f"precision {precision!r} is unknown: choose from {', '.join(PRECISIONS)}")
+        raise unknown("precision", precision, PRECISIONS)
 
 
 def reduced_type(precision: str, device: torch.device) -> torch.dtype | None:

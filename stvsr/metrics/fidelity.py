@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 
 PEAK = 255  # 8-bit levels
 SSIM_WINDOW = 11
@@ -111,5 +111,5 @@ def plane_ssim(result: np.ndarray, target: np.ndarray) -> float:
 
 def _plane(frame: np.ndarray, colour: str) -> np.ndarray:
     if colour not in COLOURS:
-        raise InputError(f"colour {colour!r} is unknown: choose from {', '.join(COLOURS)}")
+        raise unknown("colour", colour, COLOURS)
     return COLOURS[colour](frame)

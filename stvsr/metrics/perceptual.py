@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from stvsr import assets
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.metrics.fidelity import check_pair, size
 from stvsr.models.lpips import ASSET_OF, LPIPS, Features, to_batch
 from stvsr.models.vgg import IMAGENET_MEAN, IMAGENET_STD, read_convolutions
@@ -78,7 +78,7 @@ def network(name: str, device: str = "cpu") -> Network:
         InputError: the name is unknown, or an asset is missing.
     """
     if name not in SMALLEST:
-        raise InputError(f"measuring network {name!r} is unknown: choose from {', '.join(SMALLEST)}")
+        raise unknown("measuring network", name, SMALLEST)
     if name == "dists":
         return DISTS(device)
     return LPIPS("vgg" if name == "lpips_vgg" else "alex", device)
@@ -109,7 +109,7 @@ def lpips(result: np.ndarray, target: np.ndarray, *, net: str = "alex", device: 
         InputError: a frame is not 8-bit RGB or too small, sizes differ, the net is unknown, or an asset is missing.
     """
     if net not in ASSET_OF:
-        raise InputError(f"LPIPS net {net!r} is unknown: choose from {', '.join(ASSET_OF)}")
+        raise unknown("LPIPS net", net, ASSET_OF)
     return _distance("lpips" if net == "alex" else "lpips_vgg", result, target, device)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvsr import assets
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.metrics import perceptual, temporal
 from stvsr.metrics.fidelity import SSIM_WINDOW, plane_psnr, plane_ssim, size
 from stvsr.metrics.niqe import BLOCK, niqe
@@ -255,7 +255,7 @@ def find_protocol(name: str) -> Protocol:
     """Return a protocol by name or earlier name; InputError lists the names."""
     name = ALIASES.get(name, name)
     if name not in PROTOCOLS:
-        raise InputError(f"protocol {name!r} is unknown: choose from {', '.join(PROTOCOLS)}")
+        raise unknown("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
 

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from stvsr.degradation import DEGRADATIONS
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.metrics.fidelity import size
 from stvsr.metrics.protocols import METRICS, TRUTH, Protocol, find_protocol, weights_of
 from stvsr.metrics.views import Pair, View, fill_features, lockstep
@@ -59,7 +59,7 @@ def evaluate(
     """
     definition = find_protocol(protocol)
     if degradation not in ORIGINS:
-        raise InputError(f"degradation {degradation!r} is unknown: choose from {', '.join(ORIGINS)}")
+        raise unknown("degradation", degradation, ORIGINS)
     device = str(pick_device(device))
     tables = []
     for clip, target, results in _matched(methods, targets):

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import torch
 
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 
 PRECISIONS = ("auto", "full", "bfloat16")
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")
@@ -30,7 +30,7 @@ class Precision:
 
     def __init__(self, precision: str, device: torch.device):
         if precision not in PRECISIONS:
-            raise InputError(f"precision {precision!r} is unknown: choose from {', '.join(PRECISIONS)}")
+            raise unknown("precision", precision, PRECISIONS)
         chosen = choose_precision(device) if precision == "auto" else precision
         self.device, self.enabled = device, chosen == "bfloat16"
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from stvsr.data.clips import ALL_SPLITS, load_clips, select_clips, shrink_clip
 from stvsr.data.loader import load_batches
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.runs.files import write_json
 from stvsr.training import distributed
 from stvsr.training.optimisation import OptimConfig
@@ -46,7 +46,7 @@ class DataConfig:
             patch=self.patch, degradation=self.degradation, flow=self.flow
         )  # names what is wrong before any work
         if self.split not in ALL_SPLITS:
-            raise InputError(f"split {self.split!r} is unknown: choose from {', '.join(ALL_SPLITS)}")
+            raise unknown("split", self.split, ALL_SPLITS)
         if not self.shrink or min(self.shrink) < 1:
             raise InputError(f"shrink is {list(self.shrink)}: factors of at least 1, 1 for the clips as they are")
         if self.workers < 0:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stvsr.arms import Arm, definition, find_arm
 from stvsr.degradation import bicubic_up
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.models import lpips
 from stvsr.models.discriminators import (
     DiscriminatorConfig,
@@ -80,7 +80,7 @@ class FinetuningConfig:
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it cannot be negative")
         if self.generator not in PRESETS:
-            raise InputError(f"generator {self.generator!r} is unknown: choose from {', '.join(PRESETS)}")
+            raise unknown("generator", self.generator, PRESETS)
         if self.flow_shrink not in (1, 2, 4):
             raise InputError(f"flow_shrink is {self.flow_shrink}: choose 1, 2 or 4")
         needed = find_arm(self.arm).generator

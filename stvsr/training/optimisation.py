@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from stvsr.errors import InputError
+from stvsr.errors import InputError, unknown
 from stvsr.runs.device import PRECISIONS
 
 
@@ -60,9 +60,9 @@ class OptimConfig:
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate is {self.learning_rate}: it must be positive")
         if self.schedule not in SCHEDULES:
-            raise InputError(f"schedule {self.schedule!r} is unknown: choose from {', '.join(SCHEDULES)}")
+            raise unknown("schedule", self.schedule, SCHEDULES)
         if self.precision not in PRECISIONS:
-            raise InputError(f"precision {self.precision!r} is unknown: choose from {', '.join(PRECISIONS)}")
+            raise unknown("precision", self.precision, PRECISIONS)
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}: a decay in [0, 1), 0 for none")
         if self.log_every < 1 or self.save_every < 1:

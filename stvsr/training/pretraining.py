@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from stvsr import losses
-from stvsr.errors import InputError
+from stvsr.errors import unknown
 from stvsr.models.generators import PRESETS, generate, start_generator
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.training import distributed
@@ -40,9 +40,9 @@ class PretrainingConfig:
 
     def __post_init__(self):
         if self.generator not in PRESETS:
-            raise InputError(f"generator {self.generator!r} is unknown: choose from {', '.join(PRESETS)}")
+            raise unknown("generator", self.generator, PRESETS)
         if self.loss not in losses.PIXEL_LOSSES:
-            raise InputError(f"loss {self.loss!r} is unknown: choose from {', '.join(losses.PIXEL_LOSSES)}")
+            raise unknown("loss", self.loss, losses.PIXEL_LOSSES)
 
 
 def pretraining_config(parameters: Mapping[str, object]) -> PretrainingConfig:

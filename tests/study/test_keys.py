@@ -142,7 +142,7 @@ def test_code_around_the_arms_changes_the_key_of_every_arm(copied):
 
 
 def test_an_unknown_arm_is_refused_before_anything_runs(copied):
-    with pytest.raises(InputError, match=r"arm 'moderne' is unknown: choose from pixel-control"):
+    with pytest.raises(InputError, match=r"arm 'moderne' is unknown: did you mean modern"):
         parts_of(copied, arm="moderne")
 
 

@@ -609,7 +609,7 @@ def test_what_is_not_finite_stops_the_loop_with_a_message(data, tmp_path, monkey
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arm": "recurent-d"}, "arm 'recurent-d' is unknown: choose from pixel-control, perceptual"),
+        ({"arm": "recurent-d"}, "arm 'recurent-d' is unknown: did you mean recurrent-d?"),
         ({"generator": "rbpn-tny"}, "generator 'rbpn-tny' is unknown"),
         ({"flow_shrink": 3}, "flow_shrink is 3: choose 1, 2 or 4"),
         ({"discriminator_learning_rate": -1.0}, "discriminator_learning_rate is -1.0: it must be 0 or more"),
