@@ -74,18 +74,26 @@ def strength_of_effect(table: pd.DataFrame) -> pd.DataFrame:
     return reaction / reaction.max()
 
 
-def psnr_variants(result: np.ndarray, truth: np.ndarray, border: int = 8) -> dict[str, float]:
-    """Return one PSNR (dB) of 8-bit clips (T, H, W, 3) under protocols that papers use without saying so.
+def psnr_variants(unrounded: np.ndarray, truth: np.ndarray, border: int = 8) -> dict[str, float]:
+    """Return one PSNR (dB) of a clip under protocols that papers use without saying so.
 
-    Y of all pixels (`literature-y`), RGB, Y without a border, Y with a grey formula of full range, error averaged over
-    the clip before the logarithm, and Y after a shift by one pixel, as a degradation with another phase causes it.
+    Y of all pixels in 8 bits (`literature-y`), before rounding to 8 bits, RGB, Y without a border, Y with a grey
+    formula of full range, error averaged over the clip before the logarithm, and Y after a shift by one pixel, as a
+    degradation with another phase causes it.
+
+    Args:
+        unrounded: a generator's output, float (T, H, W, 3), levels of 255.
+        truth: uint8 (T, H, W, 3).
+        border: pixels that are cut on each side.
     """
-    pairs = list(zip(result, truth, strict=True))
+    pairs = list(zip(_to_8_bits(unrounded), truth, strict=True))
+    exact = [plane_psnr(luma(a), luma(b)) for a, b in zip(unrounded, truth, strict=True)]
     grey = np.array([0.299, 0.587, 0.114])
     inner = (slice(border, -border), slice(border, -border))
     mean_error = np.mean([(luma(a) - luma(b)) ** 2 for a, b in pairs])
     return {
         "Y, all pixels": _mean([plane_psnr(luma(a), luma(b)) for a, b in pairs]),
+        "Y, not rounded to 8 bits": _mean(exact),
         "RGB": _mean([plane_psnr(a, b) for a, b in pairs]),
         f"Y, {border} px border cut": _mean([plane_psnr(luma(a)[inner], luma(b)[inner]) for a, b in pairs]),
         "grey, full range": _mean([plane_psnr(a @ grey, b @ grey) for a, b in pairs]),

@@ -101,7 +101,8 @@ def contact_sheets(windows: Sequence[np.ndarray]) -> Figure:
     """Show several windows (T, H, W, 3), one per row, the target in the middle."""
     rows = [dict(zip(_places(len(window)), window, strict=True)) for window in windows]
     figure = _image_grid(rows, cell=max(7.0 / len(rows[0]), 1.0))
-    return describe(figure, f"{len(rows)} windows of {len(rows[0])} consecutive frames, one per row.")
+    many = f"{len(rows)} windows" if len(rows) > 1 else "One window"
+    return describe(figure, f"{many} of {len(rows[0])} consecutive frames{', one per row' * (len(rows) > 1)}.")
 
 
 def _places(length: int) -> list[str]:

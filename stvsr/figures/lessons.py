@@ -12,6 +12,8 @@ from stvsr.figures import pixels
 from stvsr.figures.images import _image_grid, _in_rows
 from stvsr.figures.style import INK, MUTED, PALETTE, PANEL, PAPER, describe, line_look, number, one_axes, styled
 
+MARKS = "osD^vPX*"
+
 
 @styled
 def captioned_rows(rows: Sequence[Mapping[str, np.ndarray]], text: str, *, cell: float = 1.45) -> Figure:
@@ -125,6 +127,34 @@ def bars(values: Mapping[str, float], *, title: str, unit: str, size: tuple[floa
 
 
 @styled
+def dots(table: pd.DataFrame, *, title: str, unit: str) -> Figure:
+    """Draw one row per index entry and one mark per column; the axis fits the values.
+
+    For quantities without a natural zero, such as PSNR: bars from zero would hide the differences. A single column is
+    labelled with its values.
+    """
+    figure, axes = one_axes((PANEL[0] * 1.6, 0.8 + 0.26 * len(table) + 0.2 * (table.shape[1] > 1)), title)
+    places = range(len(table))
+    for place, name in enumerate(table):
+        axes.plot(
+            table[name], places, MARKS[place % len(MARKS)], color=line_look(place)[0], markersize=6,
+            markeredgecolor=PAPER, label=name,
+        )  # fmt: skip
+    if table.shape[1] == 1:
+        for place, value in enumerate(table.iloc[:, 0]):
+            axes.annotate(f"  {number(value, 2)}", (value, place), va="center", fontsize=8)
+    else:
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=7.5)
+    axes.set(xlabel=unit, yticks=places, yticklabels=list(table.index), ylim=(len(table) - 0.5, -0.5))
+    axes.margins(x=0.15)
+    words = "; ".join(
+        f"{row}: {', '.join(f'{name} {number(value, 2)}' for name, value in values.items())}"
+        for row, values in table.iterrows()
+    )
+    return describe(figure, f"{title}, {unit}. {words}.")
+
+
+@styled
 def gradient_bars(norms: Mapping[str, Mapping[str, float]], *, title: str) -> Figure:
     """Draw the gradient norm of every loss term of several arms, logarithmic; an exact zero is written out."""
     terms = list(dict.fromkeys(term for row in norms.values() for term in row))
@@ -194,9 +224,8 @@ def sampling_positions(positions: Mapping[str, np.ndarray], *, scale: int, title
     for edge in range(scale + 1):
         axes.axhline(edge / scale, color=MUTED, linewidth=0.4)
         axes.axvline(edge / scale, color=MUTED, linewidth=0.4)
-    markers = "osD^vPX*"
     for place, (label, points) in enumerate(positions.items()):
-        axes.plot(*points.T, markers[place % len(markers)], color=line_look(place)[0], markersize=6, label=label,
+        axes.plot(*points.T, MARKS[place % len(MARKS)], color=line_look(place)[0], markersize=6, label=label,
                   markeredgecolor=PAPER)  # fmt: skip
     axes.set(xlim=(0, 1), ylim=(1, 0), aspect="equal", xlabel="fraction of an LR pixel, x", ylabel="fraction, y")
     axes.grid(visible=False)

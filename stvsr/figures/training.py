@@ -62,7 +62,7 @@ def learning_curves(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if highlight is None and len(ends) > 1:
         axes.legend(fontsize=7.5)
-    return describe(figure, f"Learning curves of the {term} loss: {'; '.join(ends) or 'nothing was logged'}.")
+    return describe(figure, f"{title or f'{term} loss'} over the steps: {'; '.join(ends) or 'nothing was logged'}.")
 
 
 TERMS = (

@@ -11,7 +11,13 @@ from torch.utils.data import default_collate
 
 from stvsr.arms import find_arm
 from stvsr.runs.device import Precision, pick_device, seed_everything
-from stvsr.training.adversarial import AdversarialState, discriminator_inputs, discriminator_step, generator_terms
+from stvsr.training.adversarial import (
+    AdversarialState,
+    discriminator_inputs,
+    discriminator_step,
+    generator_terms,
+    gradients_of,
+)
 from stvsr.training.batches import Batch, open_dataset, sample_config
 from stvsr.training.finetuning import FinetuningConfig, build_networks, build_optimizers, forward_generator, prepare
 
@@ -58,8 +64,7 @@ def gradient_maps(step: FirstStep) -> dict[str, Tensor]:
     outputs = [output.detach().requires_grad_() for output in step.outputs]
     maps = {}
     for name, term in generator_terms(step.state, outputs, step.batch, step.noise).items():
-        loss = term.weight * term.value
-        found = torch.autograd.grad(loss, outputs[0], allow_unused=True)[0] if loss.requires_grad else None
+        found = gradients_of(term.weight * term.value, outputs)[0]  # terms share D's features: the graph is kept
         maps[name] = torch.zeros_like(outputs[0]) if found is None else found
     return maps
 

@@ -44,8 +44,11 @@ def test_flicker_is_invisible_to_tof_and_blur_to_the_warping_error(truth):
 
 def test_psnr_variants_differ_by_what_separates_them(truth):
     noisy = np.clip(truth.astype(int) + np.random.default_rng(0).integers(-9, 10, (*truth.shape[:3], 1)), 0, 255)
-    values = sensitivity.psnr_variants(noisy.astype(np.uint8), truth)
-    assert len(values) == 6
+    values = sensitivity.psnr_variants(noisy.astype(float), truth)
+    assert len(values) == 7
+    assert values["Y, not rounded to 8 bits"] == values["Y, all pixels"]  # whole levels already
+    near = sensitivity.psnr_variants(truth + 0.4, truth)  # which rounding hides
+    assert np.isinf(near["Y, all pixels"]) and near["Y, not rounded to 8 bits"] < 60
     # Y has 219 levels where the full range has 255
     assert values["Y, all pixels"] - values["grey, full range"] == pytest.approx(20 * np.log10(255 / 219), abs=0.02)
     assert values["Y, shifted by one pixel"] < values["Y, all pixels"]

@@ -21,6 +21,8 @@ PICTURE = np.zeros((8, 10, 3), np.uint8)
         (lessons.masked_frames({"t+1": (PICTURE, np.zeros((8, 10), bool))}, "Hidden."), "t+1 100.0%"),
         (lessons.lines(LINES, x="n", y="dB", label="name"), "b from 3.000 to 4.000"),
         (lessons.bars({"one": 1.5, "all": float("inf")}, title="PSNR", unit="dB"), "one 1.500; all inf"),
+        (lessons.dots(pd.DataFrame({"a": [27.5, 26.0]}, index=["Y", "RGB"]), title="T", unit="dB"), "RGB: a 26.00"),
+        (lessons.dots(pd.DataFrame({"a": [1.0], "b": [2.0]}, index=["x"]), title="T", unit="dB"), "x: a 1.00, b 2.00"),
         (lessons.sampling_positions({"t": np.array([[0.5, 0.25]])}, scale=4, title="Where"), "t at (0.50, 0.25)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

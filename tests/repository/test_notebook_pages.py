@@ -83,7 +83,7 @@ def test_links_lead_to_pages_and_files(pages):
 def test_diagrams_and_figures_are_embedded_with_their_words(pages):
     page = (pages / "06_motion.html").read_text("utf-8")
     assert 'src="data:image/svg+xml;base64,' in page and 'alt="Every target pixel keeps its place' in page
-    assert "data:image/png" not in page and 'alt="1 windows of 3 consecutive frames' in page
+    assert "data:image/png" not in page and 'alt="One window of 3 consecutive frames' in page
 
 
 def test_names_are_checked(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from small_notebooks import SMALL, small_parameters
 
 from stvsr import losses
 from stvsr.study.study_file import NOTEBOOKS, inspect_parameters
@@ -17,27 +18,6 @@ from stvsr.training.from_parameters import fields_of
 from stvsr.training.pretraining import PretrainingConfig
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
-TRAINING = {
-    "generator": "rbpn-tiny",
-    "initial_weights": "",
-    "patch": 16,
-    "batch": 1,
-    "data": ["samples:carphone"],
-    "split": "all",
-}
-SMALL = {
-    "00_sanity_check": {"steps": 60, "patch": 16},
-    "01_data_augmentation": {"data": ["samples:carphone"], "patch": 16, "num_frames": 5, "draws": 2},
-    "02_rbpn_pretraining": {**TRAINING, "steps": 3, "look": 16, "log_every": 1, "validate_every": 2},
-    "03_adversarial_finetuning": {
-        **TRAINING, "arm": "triplet-d", "steps": 2, "learn": 2, "discriminator_width": 4, "validate_every": 2,
-        "crops_every": 1,
-    },
-    "04_ablation_evaluation": {"data": ["samples:carphone"], "split": "all", "clips": ["carphone"], "frames": 6},
-    "05_upscale_your_video": {"model": "rbpn-small", "duration": 0.2},
-    "06_motion": {"data": "samples:carphone", "clip": "carphone", "reach": 1},
-    "07_metrics": {"frames": 2},
-}  # fmt: skip
 EXPECTED = {
     "00_sanity_check": ["sample.png", "learning_curve.png", "images.png", "errors.png", "log.jsonl"],
     "01_data_augmentation": ["degradation.png", "edge.png", "states.png", "septuplets.png", "flow.png", "clips.csv"],
@@ -76,6 +56,7 @@ LESSON = {
     "patch",
     "batch",
     "initial_weights",
+    "discriminator_learning_rate",
     "discriminator_width",
     "fade",
     "log_every",
@@ -199,7 +180,7 @@ def test_every_equation_is_followed_by_the_source_of_its_function(path: Path):
 def test_trainings_have_one_set_of_defaults(name: str, config_class: type):
     fields, parameters = fields_of(config_class), inspect_parameters(NOTEBOOKS / f"{name}.ipynb")
     assert set(fields) <= set(parameters), "an option that no notebook can set"
-    assert set(parameters) - set(fields) <= {"folder", "processes", "look", "by_hand", "learn"}
+    assert set(parameters) - set(fields) <= {"folder", "processes", "look", "example", "by_hand", "learn"}
     differing = {
         key
         for key, default in fields.items()
@@ -252,9 +233,7 @@ def test_imports_of_the_notebooks_exist():
 @pytest.mark.parametrize("name", SMALL)
 def test_runs_small_by_papermill(name: str, tmp_path: Path):
     notebook, folder = NOTEBOOKS / f"{name}.ipynb", tmp_path / "run"
-    parameters = {**SMALL[name], "folder": str(folder)}
-    if name == "04_ablation_evaluation":
-        parameters |= {"generators": [f"tiny={tiny_generator(tmp_path)}", "rbpn-small"], "control": "tiny"}
+    parameters = small_parameters(name, tmp_path) | {"folder": str(folder)}
     papermill.execute_notebook(
         str(notebook), str(tmp_path / "out.ipynb"), parameters, progress_bar=False, cwd=str(tmp_path)
     )
@@ -264,10 +243,3 @@ def test_runs_small_by_papermill(name: str, tmp_path: Path):
     outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert pictures and all(output.metadata["image/png"].get("alt") for output in pictures), "a figure has no alt text"
-
-
-def tiny_generator(folder: Path) -> Path:
-    from stvsr.models.generators import build_generator, save_generator
-
-    save_generator(folder / "tiny.safetensors", build_generator("rbpn-tiny"))
-    return folder / "tiny.safetensors"

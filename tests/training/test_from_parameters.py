@@ -76,6 +76,13 @@ def test_no_adversarial_gradient_of_2019_reaches_a_weight(data):
     assert maps["pixel"].shape == faithful.outputs[0].shape
 
 
+def test_gradient_maps_of_terms_that_share_the_discriminators_features(data):
+    step = first_step.prepare_first_step(tiny.finetuning(data, "modern"))
+    maps = first_step.gradient_maps(step)
+    assert {"feature_matching", "adversarial"} <= set(maps)
+    assert all(gradient.abs().sum() > 0 for gradient in maps.values())
+
+
 def test_discriminator_alone_leaves_the_generator_as_it_is(data):
     history = first_step.train_discriminator_only(tiny.finetuning(data, "recurrent-d", steps=1), 3)
     assert history["step"].tolist() == [1, 2, 3]
