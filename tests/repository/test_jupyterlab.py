@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import screenshot
+from browsing import require_chromium
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 from small_notebooks import SMALL, small_parameters
@@ -38,10 +39,7 @@ STATE = f"""() => {{
 
 @pytest.fixture(scope="module")
 def chromium():
-    if screenshot.find_browser() is None:
-        reason = "no Chromium is installed: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    pytest.importorskip("playwright")
+    require_chromium()
     with screenshot.browser() as browser:
         yield browser
 

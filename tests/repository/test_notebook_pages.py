@@ -1,6 +1,5 @@
 """Pages of executed notebooks: self-contained, linked, accessible, and correct in a real Chromium."""
 
-import os
 import re
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import notebook_pages
 import numpy as np
 import pytest
 import screenshot
+from browsing import check_page, require_chromium
 
 from stvsr.errors import InputError
 from stvsr.figures import images, player, style
@@ -96,10 +96,7 @@ def test_names_are_checked(tmp_path):
 
 @pytest.fixture(scope="module")
 def chromium():
-    if screenshot.find_browser() is None:
-        reason = "no Chromium is installed: apt-get install chromium"
-        pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
-    pytest.importorskip("playwright")
+    require_chromium()
     with screenshot.browser() as browser:
         yield browser
 
@@ -107,20 +104,5 @@ def chromium():
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 768, 1440])
 def test_pages_in_a_browser(chromium, pages, width: int):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     for path in sorted(pages.glob("*.html")):
-        page, complaints = chromium.new_page(offline=True, viewport={"width": width, "height": 900}), []
-        page.on("console", lambda message, kept=complaints: kept.append(message.text))
-        page.on("pageerror", lambda error, kept=complaints: kept.append(str(error)))
-        page.goto(path.as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, path.name
-        shown = "[...document.images].filter((image) => image.offsetParent)"
-        assert page.evaluate(f"{shown}.every((image) => image.complete && image.naturalWidth > 0 && image.alt)")
-        if path.name != "index.html":
-            frame = page.frame_locator(".stvsr-player iframe").first
-            assert frame.locator("#words").text_content().startswith("a left of the line")
-            assert page.locator(".stvsr-player > div").first.is_hidden()  # the picture is for untrusted notebooks
-        assert complaints == []  # before axe, which posts messages to frames that it was not loaded into
-        violations = axe.Axe().run(page).response["violations"]
-        assert [(each["id"], each["nodes"][0]["html"][:200]) for each in violations] == []
-        page.close()
+        check_page(chromium, path, width)

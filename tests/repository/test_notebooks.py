@@ -1,17 +1,24 @@
 """The notebooks keep the house style, teach in the agreed form, name their functions, and run small by papermill."""
 
 import ast
+import dataclasses
 import importlib
 import itertools
 import re
 from pathlib import Path
 
 import nbformat
-import papermill
+import notebook_pages
 import pytest
+import screenshot
+from browsing import check_page, require_chromium
 from small_notebooks import SMALL, small_parameters
 
 from stvsr import losses
+from stvsr.data.septuplets import SampleConfig
+from stvsr.evaluation.held_out import EvaluationConfig
+from stvsr.inference.upscale_file import UpscaleConfig
+from stvsr.inference.upscaler import InferenceConfig
 from stvsr.study.study_file import NOTEBOOKS, inspect_parameters
 from stvsr.training.finetuning import FinetuningConfig
 from stvsr.training.from_parameters import fields_of
@@ -189,6 +196,28 @@ def test_trainings_have_one_set_of_defaults(name: str, config_class: type):
     assert differing <= LESSON
 
 
+@pytest.mark.parametrize(
+    ("name", "config_class", "elsewhere"),
+    [
+        # the generator decides the scale, the arm what its losses need
+        ("01_data_augmentation", SampleConfig, {"scale", "targets", "four_states", "hr_flow"}),
+        ("04_ablation_evaluation", EvaluationConfig, set()),
+        # `clip` and `folder` are input and output; the notebook writes frames, which have no sound and no quality
+        ("05_upscale_your_video", UpscaleConfig,
+         {"input", "output", "inference", "compare", "overwrite", "crf", "audio"}),
+        ("05_upscale_your_video", InferenceConfig, set()),
+    ],
+)  # fmt: skip
+def test_every_option_can_be_set_from_a_notebook(name: str, config_class: type, elsewhere: set):
+    options = {field.name for field in dataclasses.fields(config_class)} - elsewhere
+    path = NOTEBOOKS / f"{name}.ipynb"
+    assert options <= set(inspect_parameters(path))
+    code = [ast.parse(cell.source) for cell in cells(path) if cell.cell_type == "code"]
+    calls = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    (call,) = [call for call in calls if ast.unparse(call.func).endswith(config_class.__name__)]
+    assert options <= {keyword.arg for keyword in call.keywords}
+
+
 def test_diagrams_have_a_title_and_words_instead_of_them():
     used = {
         name
@@ -231,15 +260,16 @@ def test_imports_of_the_notebooks_exist():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
-def test_runs_small_by_papermill(name: str, tmp_path: Path):
-    notebook, folder = NOTEBOOKS / f"{name}.ipynb", tmp_path / "run"
-    parameters = small_parameters(name, tmp_path) | {"folder": str(folder)}
-    papermill.execute_notebook(
-        str(notebook), str(tmp_path / "out.ipynb"), parameters, progress_bar=False, cwd=str(tmp_path)
-    )
-    missing = [file for file in EXPECTED[name] if not (folder / file).is_file()]
+def test_runs_small_and_becomes_a_page(name: str, tmp_path: Path):
+    """Papermill executes it; it writes what it promises; its page is self-contained and accessible in Chromium."""
+    notebook_pages.build_pages(tmp_path, only=[name], parameters={name: small_parameters(name, tmp_path)})
+    missing = [file for file in EXPECTED[name] if not (tmp_path / "runs" / name / file).is_file()]
     assert not missing
-    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    executed = nbformat.read(tmp_path / "executed" / f"{name}.ipynb", as_version=4)
     outputs = [output for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     assert pictures and all(output.metadata["image/png"].get("alt") for output in pictures), "a figure has no alt text"
+    require_chromium()
+    with screenshot.browser() as browser:  # after papermill, whose event loop cannot run inside Playwright's
+        for width in (360, 1440):
+            check_page(browser, tmp_path / f"{name}.html", width)
