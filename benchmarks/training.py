@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.harness import Result, Settings
+from stvsr.arms import find_arm
 from stvsr.runs.device import choose_compile, choose_precision
 from stvsr.runs.files import read_log
 from stvsr.training.batches import DataConfig
@@ -50,7 +51,12 @@ def _step_seconds(arm: str, optim: OptimConfig) -> float:
     """Train a few steps; return the median time between two of them, the first ones left out."""
     with tempfile.TemporaryDirectory() as folder:
         config = FinetuningConfig(
-            arm=arm, data=DataConfig(patch=24), optim=optim, discriminator_width=16, validate_every=0, crops_every=0
+            arm=find_arm(arm),
+            data=DataConfig(patch=24),
+            optim=optim,
+            discriminator_width=16,
+            validate_every=0,
+            crops_every=0,
         )
         finetune(config, Path(folder))
         seconds = [entry["seconds"] for entry in read_log(Path(folder) / "log.jsonl")]

@@ -14,6 +14,7 @@ from stvsr.errors import InputError, unknown
 
 DISCRIMINATORS = ("none", "recurrent", "triplet", "single-frame")
 PERCEPTUAL_LOSSES = ("vgg", "lpips")
+PROSE = ("label", "kind", "description", "twin")  # fields that change no result
 KINDS = ("control", "arm", "adversarial", "ladder")
 DOSES = (0.008, 0.032, 0.128)  # adversarial weights of the study of time, each four times the one before
 ALIASES = {"seed-faithful": "original-faithful"}  # earlier names that study files may still use
@@ -48,6 +49,7 @@ class Arm:
         twin: the arm with the same losses and dose 0, against which a discriminator's effect is measured.
         num_targets: consecutive frames that G makes per sample, 1 or 3; 0 for as many as the losses need.
         generator: preset that must be fine-tuned; empty for the study's.
+        name: the arm's key in ARMS; empty for an edited arm that is not in the table.
         label, kind, description: for tables and figures; `kind` is one of KINDS.
 
     Raises:
@@ -80,6 +82,7 @@ class Arm:
     twin: str = ""
     num_targets: int = 0
     generator: str = ""
+    name: str = ""
     label: str = ""
     kind: str = "adversarial"
     description: str = ""
@@ -367,6 +370,7 @@ def without_discriminator(arm: Arm) -> Arm:
 
 # Twins that are no arm of their own are made from the arm.
 ARMS |= {arm.twin: without_discriminator(arm) for arm in list(ARMS.values()) if arm.twin and arm.twin not in ARMS}
+ARMS |= {name: dataclasses.replace(arm, name=name) for name, arm in ARMS.items()}
 
 
 def find_arm(name: str) -> Arm:
@@ -377,15 +381,9 @@ def find_arm(name: str) -> Arm:
     return ARMS[name]
 
 
-def definition(name: str) -> dict:
-    """Return an arm's parameters without its prose, as plain JSON values: what a result made with it depends on.
-
-    Raises:
-        InputError: as `find_arm`.
-    """
-    prose = ("label", "kind", "description", "twin")
-    fields = dataclasses.asdict(find_arm(name)).items()
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in fields if key not in prose}
+def parameters_of(arm: Arm) -> dict[str, Any]:
+    """Return an arm without its prose: what a result made with it depends on."""
+    return {name: value for name, value in dataclasses.asdict(arm).items() if name not in PROSE}
 
 
 def describe() -> pd.DataFrame:

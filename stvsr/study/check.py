@@ -19,7 +19,6 @@ import psutil
 import torch
 
 from stvsr import assets
-from stvsr.arms import find_arm
 from stvsr.data.checking import is_whole
 from stvsr.data.clips import Clip, load_clips, load_validation, select_clips
 from stvsr.data.loader import PREFETCH
@@ -211,7 +210,7 @@ class _Checks:
 
     def networks(self, config: FinetuningConfig) -> Iterator[functools.partial]:
         """Yield the calls that load an arm's other networks."""
-        arm = find_arm(config.arm)
+        arm = config.arm
         if config.srgan:
             size = RecurrentDiscriminatorConfig(norm=arm.norm, score="raw", width=config.discriminator_width)
             yield functools.partial(load_srgan_start, RecurrentDiscriminator(size), config.srgan)

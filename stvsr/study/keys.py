@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nbformat
 
-from stvsr.arms import definition
+from stvsr.arms import find_arm, parameters_of
 from stvsr.data.clips import split_source
 from stvsr.models.generators import shipped_weights, weights_file
 from stvsr.runs.hashes import code_of, digest, hash_of, module_file, without_prose
@@ -57,7 +57,7 @@ def _hash_of_arm(name: str) -> str:
     assert source is not None
     tree = ast.parse(without_prose(source.read_text(encoding="utf-8")))
     tree.body = [node for node in tree.body if not isinstance(node, ast.Assign | ast.AnnAssign)]
-    return hash_of([ast.unparse(tree), definition(name)])
+    return hash_of([ast.unparse(tree), parameters_of(find_arm(name))])
 
 
 def _portable(value: object, root: str) -> object:

@@ -12,7 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from stvsr.arms import Arm, definition, find_arm
+from stvsr.arms import ARMS, Arm, find_arm
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError, unknown
 from stvsr.models import lpips
@@ -42,7 +42,7 @@ from stvsr.training.session import Session
 class FinetuningConfig:
     """One arm, one seed.
 
-    arm: name in `stvsr.arms.ARMS`. generator, initial_weights: preset and weights that are fine-tuned.
+    arm: of `stvsr.arms.ARMS`, or an edited copy. generator, initial_weights: preset and weights that are fine-tuned.
     discriminator_width: channels of D's first layer (64 as published). discriminator_learning_rate: its learning rate.
     discriminator_clip: norm its gradients are clipped at, 0 for none. flow_learning_rate: of the flow network.
     flow_shrink: frames are divided by this before the flow network (PWC-Net's own output is a quarter of the size).
@@ -52,7 +52,7 @@ class FinetuningConfig:
     crops_every: steps between saved sample crops, 0 for none.
     """
 
-    arm: str = "recurrent-d"
+    arm: Arm = ARMS["recurrent-d"]
     generator: str = "rbpn-small"
     initial_weights: str = "rbpn-small"
     data: DataConfig = DataConfig(patch=24)
@@ -72,7 +72,6 @@ class FinetuningConfig:
     crops_every: int = 50
 
     def __post_init__(self):
-        find_arm(self.arm)
         for name in ("discriminator_learning_rate", "flow_learning_rate"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be 0 or more")
@@ -83,14 +82,11 @@ class FinetuningConfig:
             raise unknown("generator", self.generator, PRESETS)
         if self.flow_shrink not in (1, 2, 4):
             raise InputError(f"flow_shrink is {self.flow_shrink}: choose 1, 2 or 4")
-        needed = find_arm(self.arm).generator
+        needed = self.arm.generator
         if needed and self.generator != needed:
-            raise InputError(f"arm {self.arm} fine-tunes {needed}, not {self.generator}: set generator to {needed}")
-
-    @property
-    def definition(self) -> dict:
-        """What the arm's name stands for at present."""
-        return definition(self.arm)
+            raise InputError(
+                f"arm {self.arm.name} fine-tunes {needed}, not {self.generator}: set generator to {needed}"
+            )
 
 
 def finetuning_config(parameters: Mapping[str, object]) -> FinetuningConfig:
@@ -99,7 +95,8 @@ def finetuning_config(parameters: Mapping[str, object]) -> FinetuningConfig:
     Raises:
         InputError: a value is not allowed.
     """
-    config: FinetuningConfig = build_config(FinetuningConfig, parameters)
+    named = {"arm": find_arm(str(parameters["arm"]))} if "arm" in parameters else {}
+    config: FinetuningConfig = build_config(FinetuningConfig, {**parameters, **named})
     return config
 
 
@@ -109,7 +106,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
     Writes `log.jsonl` (every term, both scores, gradient norms), TensorBoard events, `crops/`, `checkpoint.safetensors`
     and at the end `generator.safetensors`. A second call resumes from the checkpoint, on a CPU as if uninterrupted.
     """
-    arm, optim = find_arm(config.arm), config.optim
+    arm, optim = config.arm, config.optim
     rank = distributed.current(optim.device)
     seed_everything(optim.seed)
     networks = build_networks(arm, config).to(rank.device)
@@ -155,7 +152,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
             terms |= gap.update(terms, step + 1)
             if session.end_step(step, terms):
                 return False
-    session.finish(task="fine-tuning", arm=config.arm, start=config.initial_weights)
+    session.finish(task="fine-tuning", arm=arm.name, start=config.initial_weights)
     return True
 
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from stvsr.arms import find_arm
 from stvsr.runs.device import Precision, pick_device, seed_everything
 from stvsr.training.adversarial import (
     AdversarialState,
@@ -38,7 +37,7 @@ class FirstStep:
 
 def prepare_first_step(config: FinetuningConfig) -> FirstStep:
     """Build an arm's networks, draw its first batch and generate; arms of one seed get the same weights and batch."""
-    arm, device = find_arm(config.arm), pick_device(config.optim.device)
+    arm, device = config.arm, pick_device(config.optim.device)
     seed_everything(config.optim.seed)
     networks = build_networks(arm, config).to(device)
     state = AdversarialState(

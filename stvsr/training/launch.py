@@ -29,8 +29,10 @@ CONFIG, IDENTITY, GENERATOR, LOG = "config.json", "identity.json", "generator.sa
 CHECKPOINT, CHECKPOINT_BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
 CHECKPOINT_NEW = "checkpoint-new.safetensors"  # for a moment, while the other two are exchanged
 FILES = (GENERATOR, CHECKPOINT, CHECKPOINT_BEFORE, CHECKPOINT_NEW, LOG, "crops", "tensorboard", CONFIG, IDENTITY)
-# how a training runs and what it shows, not what comes of it
-NOT_IDENTITY = ("workers", "log_every", "save_every", "validate_every", "crops_every", "device")
+# how a training runs and what it shows, and an arm's prose (`stvsr.arms.PROSE`): they do not change the result
+NOT_IDENTITY = ("workers", "log_every", "save_every", "validate_every", "crops_every", "device") + (
+    "label", "kind", "description", "twin",
+)  # fmt: skip
 START = ("initial_weights",)  # settings that name weights to begin with
 INTERRUPTED = 15  # seconds for a training to save a checkpoint after a signal
 
@@ -95,8 +97,8 @@ def is_finished(config: object, folder: Path) -> bool:
 def identity(config: object) -> dict:
     """Return what identifies a training: its configuration without what cannot change its result.
 
-    Files (start weights, the user's own networks) are identified by their hash instead of their place, and an arm, by
-    `definition`, by what its name stands for.
+    Files (start weights, the user's own networks) are identified by their hash instead of their place, an arm by its
+    parameters.
     """
     files: dict[str, str] = {}
     for name, value in vars(config).items():
@@ -104,7 +106,7 @@ def identity(config: object) -> dict:
             path = weights_file(value) if name in START else Path(value)
             with contextlib.suppress(OSError, ValueError):
                 files |= {name: digest(path)} if path and path.is_file() else {}
-    return _without(as_json(config), NOT_IDENTITY) | files | {"definition": getattr(config, "definition", {})}
+    return _without(as_json(config), NOT_IDENTITY) | files
 
 
 def _without(value: Any, names: tuple[str, ...]) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 from metric_clips import texture
 from PIL import Image
 
+from stvsr.arms import find_arm
 from stvsr.training.batches import DataConfig
 from stvsr.training.finetuning import FinetuningConfig
 from stvsr.training.optimisation import OptimConfig
@@ -80,7 +81,7 @@ def finetuning(
     """Return the smallest fine-tuning of an arm on the clips of a folder; `more` is for the arm, `changes` for Adam."""
     settings = {"discriminator_width": 2, "validate_every": 0, "crops_every": 0, "fade": 0} | (more or {})
     return FinetuningConfig(
-        arm=arm,
+        arm=find_arm(arm),
         generator="rbpn-tiny",
         initial_weights=start,
         data=DataConfig(data=(str(data),), split="all", patch=8),

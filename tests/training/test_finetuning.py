@@ -13,7 +13,7 @@ import tiny
 import torch
 
 from stvsr import losses
-from stvsr.arms import ARMS, PUBLISHED, Arm, describe, find_arm
+from stvsr.arms import ARMS, PUBLISHED, Arm, describe, find_arm, parameters_of
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError
 from stvsr.models import discriminators, generators, spynet, vgg
@@ -78,12 +78,12 @@ def _small_and_quick():
 
 def configure(data, arm: str, **changes) -> FinetuningConfig:
     config = tiny.finetuning(data, "recurrent-d", **changes)
-    return dataclasses.replace(config, arm=arm, generator=ARMS[arm].generator or "rbpn-tiny")
+    return dataclasses.replace(config, arm=ARMS[arm], generator=ARMS[arm].generator or "rbpn-tiny")
 
 
 def play(config: FinetuningConfig, arm: Arm | None = None) -> tuple[AdversarialState, dict]:
     """Return an arm's state, set up as the loop does it, and its first batch."""
-    arm = arm or find_arm(config.arm)
+    arm = arm or config.arm
     seed_everything(config.optim.seed)
     networks = build_networks(arm, config)
     optimizers = build_optimizers(networks, config, arm)
@@ -553,7 +553,7 @@ def scores(real: float, fake: float) -> dict:
 
 
 def test_the_gap_follows_the_scores_and_d_sits_out_every_second_step_while_it_wins():
-    gap = ScoreGap(FinetuningConfig(arm="recurrent-d", skip_above=0.5), ALONE)
+    gap = ScoreGap(FinetuningConfig(arm=find_arm("recurrent-d"), skip_above=0.5), ALONE)
     values = [gap.update(scores(0.9, 0.1), step)["score_gap"] for step in range(3)]
     assert values == pytest.approx([0.8 * (1 - 0.9**k) for k in (1, 2, 3)])
     assert [gap.skip() for _ in range(3)] == [False] * 3
@@ -567,7 +567,7 @@ def test_the_gap_follows_the_scores_and_d_sits_out_every_second_step_while_it_wi
 
 
 def test_a_discriminator_that_is_certain_for_too_long_stops_the_run():
-    gap = ScoreGap(FinetuningConfig(arm="recurrent-d", patience=5), ALONE)
+    gap = ScoreGap(FinetuningConfig(arm=find_arm("recurrent-d"), patience=5), ALONE)
     with pytest.raises(
         InputError, match=r"certain for 6 steps \(gap 0.99.*lower discriminator_learning_rate, or choose spectral norm"
     ):
@@ -609,14 +609,13 @@ def test_what_is_not_finite_stops_the_loop_with_a_message(data, tmp_path, monkey
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arm": "recurent-d"}, "arm 'recurent-d' is unknown: did you mean recurrent-d?"),
         ({"generator": "rbpn-tny"}, "generator 'rbpn-tny' is unknown"),
         ({"flow_shrink": 3}, "flow_shrink is 3: choose 1, 2 or 4"),
         ({"discriminator_learning_rate": -1.0}, "discriminator_learning_rate is -1.0: it must be 0 or more"),
         ({"flow_learning_rate": math.nan}, "flow_learning_rate is nan: it must be 0 or more"),
         ({"fade": -5}, "fade is -5: it cannot be negative"),
         (
-            {"arm": "basicvsr-triplet"},
+            {"arm": ARMS["basicvsr-triplet"]},
             "arm basicvsr-triplet fine-tunes basicvsr, not rbpn-small: set generator to basicvsr",
         ),
     ],
@@ -624,6 +623,11 @@ def test_what_is_not_finite_stops_the_loop_with_a_message(data, tmp_path, monkey
 def test_a_config_names_what_is_wrong(changes, message):
     with pytest.raises(InputError, match=message):
         FinetuningConfig(**changes)
+
+
+def test_an_unknown_arm_is_named_with_the_nearest_one():
+    with pytest.raises(InputError, match=r"arm 'recurent-d' is unknown: did you mean recurrent-d\?"):
+        finetuning.finetuning_config({"arm": "recurent-d"})
 
 
 @pytest.mark.parametrize(
@@ -646,9 +650,10 @@ def test_an_arm_that_is_edited_under_its_name_is_another_training(data, monkeypa
     config = configure(data, "modern")
     before = identity(config)
     monkeypatch.setitem(ARMS, "modern", dataclasses.replace(ARMS["modern"], description="in other words"))
-    assert identity(config) == before
+    assert identity(configure(data, "modern")) == before
+    assert before["arm"].keys() == parameters_of(ARMS["modern"]).keys()
     monkeypatch.setitem(ARMS, "modern", dataclasses.replace(ARMS["modern"], r1=1.0))
-    assert identity(config) != before
+    assert identity(configure(data, "modern")) != before
 
 
 def test_the_table_of_arms_has_them_all():

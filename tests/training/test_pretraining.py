@@ -18,6 +18,7 @@ import tiny
 import torch
 
 from stvsr import losses
+from stvsr.arms import find_arm
 from stvsr.data.clips import load_clips, split_of
 from stvsr.data.septuplets import SampleConfig
 from stvsr.degradation import bicubic_up, quantise
@@ -176,7 +177,7 @@ def test_unknown_presets_and_losses_are_named():
 
 
 @pytest.mark.parametrize(
-    "config", [PretrainingConfig(), FinetuningConfig(arm="modern", data=DataConfig(shrink=(1.0, 2.5)))]
+    "config", [PretrainingConfig(), FinetuningConfig(arm=find_arm("modern"), data=DataConfig(shrink=(1.0, 2.5)))]
 )
 def test_a_config_survives_json(config):
     assert from_json(type(config), json.loads(json.dumps(as_json(config)))) == config
