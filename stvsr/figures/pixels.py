@@ -105,12 +105,6 @@ def flow_wheel(size: int) -> np.ndarray:
     return wheel
 
 
-def contact_sheet(frames: np.ndarray, gap: int = 4) -> np.ndarray:
-    """Place frames (T, H, W, 3) side by side with white gaps: uint8 (H, T*W + (T-1)*gap, 3)."""
-    spaced = [np.pad(frame, ((0, 0), (0, gap), (0, 0)), constant_values=255) for frame in frames[:-1]]
-    return np.concatenate([*spaced, frames[-1]], axis=1)
-
-
 def shared_limit(maps: Mapping[str, np.ndarray], share: float = 0.995) -> float:
     """Return one upper limit for several maps: the `share` quantile of all values, so that they compare by eye."""
     return float(np.quantile(np.concatenate([values.ravel() for values in maps.values()]), share))

@@ -80,27 +80,6 @@ def evaluate(
     return _labelled(pd.concat(tables, ignore_index=True), definition, degradation)
 
 
-def score_clip(
-    results: Iterable[np.ndarray], targets: Iterable[np.ndarray], protocol: Protocol, *, device: str = "cpu"
-) -> pd.DataFrame:
-    """Score one method's clip; frames stream, so memory does not grow with the clip.
-
-    Args:
-        results: uint8 (H, W, 3) RGB frames.
-        targets: as many, as large.
-        protocol: from `PROTOCOLS`.
-        device: where measuring networks run.
-
-    Returns:
-        Columns `frame` (0-based index in the clip), `metric`, `value`. PSNR is infinite where frames are equal.
-
-    Raises:
-        InputError: as for `score_methods`.
-    """
-    scores = score_methods({"results": results}, targets, protocol, device=device)
-    return scores[scores["method"] == "results"].drop(columns="method").reset_index(drop=True)
-
-
 def score_methods(
     results: Mapping[str, Iterable[np.ndarray]],
     targets: Iterable[np.ndarray],

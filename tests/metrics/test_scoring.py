@@ -11,9 +11,15 @@ from stvsr import flow
 from stvsr.errors import InputError
 from stvsr.metrics import perceptual
 from stvsr.metrics.protocols import METRICS, PROTOCOLS, TRUTH, centre_crop, find_protocol, weights_of
-from stvsr.metrics.scoring import score_clip, score_methods
+from stvsr.metrics.scoring import score_methods
 
 TECOGAN = PROTOCOLS["tecogan"]
+
+
+def score_clip(results, targets, protocol):
+    """Return `frame`, `metric`, `value` of one method's frames."""
+    scores = score_methods({"results": results}, targets, protocol)
+    return scores[scores["method"] == "results"].drop(columns="method").reset_index(drop=True)
 
 
 def test_recorded_tecogan_scores_are_reproduced():
