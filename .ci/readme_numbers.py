@@ -96,7 +96,7 @@ def weights_table() -> str:
     return "\n".join([
         *_rows(rows), "",
         f"On {claims[0]['what']}; protocols and degradation as above."
-        " Each file has a card beside it: recipe, data, licence, scores.",
+        " Each file has a model card: recipe, data, licence, scores.",
     ])  # fmt: skip
 
 

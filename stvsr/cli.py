@@ -51,7 +51,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--scheduler", default="", metavar="ADDRESS", help="run steps on an existing Dask cluster")
     command.add_argument(
-        "--minutes", type=float, default=0, help="stop after so long, with checkpoints; run again to go on"
+        "--minutes", type=float, default=0, help="stop after so long, with checkpoints; run again to continue"
     )
     command.add_argument("--dry-run", action="store_true", help="say which steps would run and why")
     command.add_argument("--report-only", action="store_true", help="build the report from what is there")

@@ -212,7 +212,7 @@ def _pixels(config: EvaluationConfig, folder: Path, jobs: list[tuple]) -> int:
 
 def _stop_at_deadline(folder: Path) -> None:
     if time.time() > deadline():
-        raise InputError(f"evaluation in {folder} {STOPPED}: run it again to go on")
+        raise InputError(f"evaluation in {folder} {STOPPED}: run it again to continue")
 
 
 def _keep_only(folder: Path, names: Iterable[str]) -> None:

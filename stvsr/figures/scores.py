@@ -119,7 +119,7 @@ def differences(
     axes.axvline(0, color=INK, linewidth=1)
     rows: list[Any] = list(table.itertuples())  # named tuples of the columns
     for place, row in enumerate(rows):
-        colour, marker = VERDICT_LOOK.get(row.verdict, VERDICT_LOOK["not told apart"])
+        colour, marker = VERDICT_LOOK.get(row.verdict, VERDICT_LOOK["no difference detected"])
         axes.hlines(place, row.low, row.high, colors=colour, linewidth=2.2)
         axes.plot(row.difference, place, marker=marker, color=colour, markersize=6.5, markeredgecolor=PAPER)
         name_row(axes, place, row.label, f"{number(row.difference)} ({_interval(row)})")
@@ -137,10 +137,10 @@ def _interval(row: Any) -> str:
 
 @styled
 def defect_ladder(rungs: pd.DataFrame, *, metric: str, better: str, size: tuple[float, float] | None = None) -> Figure:
-    """Draw a waterfall: the score at the first rung, what each mended fault adds or takes, the score at the last.
+    """Draw a waterfall: the score at the first rung, what each corrected fault adds or takes, the score at the last.
 
     Args:
-        rungs: rows from the faulty start to the mended end, columns `label` and `value`.
+        rungs: rows from the faulty start to the corrected end, columns `label` and `value`.
         metric: name and unit. `better`: "higher" or "lower".
     """
     figure, axes = one_axes(size or (PANEL[0], 0.8 + 0.5 * len(rungs)), metric)
@@ -167,7 +167,9 @@ def defect_ladder(rungs: pd.DataFrame, *, metric: str, better: str, size: tuple[
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     words = "; ".join(f"{label} {number(value)}" for label, value in zip(rungs["label"], values, strict=True))
-    return describe(figure, f"Waterfall of {metric} while the faults of the 2019 code are mended one by one: {words}.")
+    return describe(
+        figure, f"Waterfall of {metric} while the faults of the 2019 code are corrected one by one: {words}."
+    )
 
 
 @styled

@@ -24,7 +24,7 @@ INK, MUTED, RULE, PAPER = "#1d2026", "#5c626c", "#c9ccd2", "#fefefe"
 # Okabe and Ito's colours without yellow and black (poor contrast on paper), then two more of the same family.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7a5195", "#8c6d31")
 DASHES = ("solid", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
-VERDICT_LOOK = {"better": (PALETTE[0], "^"), "worse": (PALETTE[1], "v"), "not told apart": (MUTED, "o")}
+VERDICT_LOOK = {"better": (PALETTE[0], "^"), "worse": (PALETTE[1], "v"), "no difference detected": (MUTED, "o")}
 MARKERS = {"peer": "s", "start": "D", "control": "X", "arm": "o", "adversarial": "^", "ladder": "v"}
 PANEL = (3.4, 2.3)  # inches: one column of a page, or a telephone
 WIDE = (6.0, 4.3)

@@ -308,4 +308,4 @@ def _memory(config: UpscaleConfig, clip: FrameReader, plan: Plan, scale: int) ->
     if pick_device(config.device).type == "cpu":
         return f"at most about {(plan.device_bytes + host) / GIGABYTE:.1f} GB, however long the clip"
     device = f"{plan.device_bytes / GIGABYTE:.1f} GB on the GPU"
-    return f"at most about {device}, {host / GIGABYTE:.1f} GB beside it, however long the clip"
+    return f"at most about {device}, {host / GIGABYTE:.1f} GB of main memory, however long the clip"

@@ -1,4 +1,4 @@
-"""Scores as text, JSON and CSV; one protocol per table, its settings beside it."""
+"""Scores as text, JSON and CSV; one protocol per table, its settings next to it."""
 
 import math
 from collections.abc import Callable, Hashable, Sequence

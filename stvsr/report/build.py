@@ -26,11 +26,11 @@ STATIC = Path(__file__).parent / "static"
 
 
 def build_report(run_folder: Path, budget_mb: float = BUDGET_MB) -> Path:
-    """Write `report.html` and `tables/*.csv` into a run folder and refresh `index.html` beside it.
+    """Write `report.html` and `tables/*.csv` into a run folder and refresh `index.html` next to it.
 
     Args:
         run_folder: holds `run.json` and `steps/`, as the pipeline wrote them; missing parts are named as missing.
-        budget_mb: largest size of `report.html` in 10^6 bytes. Media that do not fit go to `media/` beside it.
+        budget_mb: largest size of `report.html` in 10^6 bytes. Media that do not fit go to `media/` next to it.
 
     Returns:
         The path of `report.html`.

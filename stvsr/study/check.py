@@ -361,7 +361,7 @@ class _Checks:
         return 0
 
     def memory(self, name: str) -> float:
-        """Return about how many bytes of memory a training needs beside its GPU's."""
+        """Return about how many bytes of memory a training needs besides its GPU's."""
         processes = int(self.study.steps[name].parameters.get("processes", 1))
         return max(
             (

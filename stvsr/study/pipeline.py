@@ -26,7 +26,7 @@ from stvsr.study.manifest import write_manifest
 from stvsr.study.plan import Plan, _plan_step, make_plans
 from stvsr.study.study_file import Study, load_study
 
-RESUME = "not finished, checkpoints are saved: run the same command to go on"
+RESUME = "not finished, checkpoints are saved: run the same command to continue"
 
 
 def reproduce(

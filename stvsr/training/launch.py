@@ -74,7 +74,7 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
         )
         last = _follow(child, config)
         if last == STOPPED:
-            raise InputError(f"training in {folder} {STOPPED}: run it again to go on")
+            raise InputError(f"training in {folder} {STOPPED}: run it again to continue")
         if child.returncode:
             raise InputError(f"training in {folder} failed: {last or f'status {child.returncode}'}")
     return folder / GENERATOR

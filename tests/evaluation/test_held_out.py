@@ -207,7 +207,7 @@ def test_scoring_that_ran_out_of_time_goes_on_where_it_stopped(clips, weights, t
         return evaluate(methods, target, protocol, **named)
 
     monkeypatch.setattr(held_out, "evaluate", counting)
-    with pytest.raises(InputError, match=r"stopped before its end .*: run it again to go on"):
+    with pytest.raises(InputError, match=r"stopped before its end .*: run it again to continue"):
         score(config, tmp_path, names)
     assert len(scored) == 2
     assert not (tmp_path / "metrics.csv").exists()

@@ -42,7 +42,7 @@ def clip(seed: int = 0) -> np.ndarray:
 
 
 def every_figure() -> dict[str, Figure]:
-    verdicts = ["worse", "not told apart", "better"]
+    verdicts = ["worse", "no difference detected", "better"]
     differences = pd.DataFrame(
         {"label": LABELS[:3], "difference": [-1.0, 0.1, 2], "low": [-2.0, -1, 1], "high": [-0.5, 1, 3]}
     )

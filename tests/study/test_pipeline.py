@@ -121,7 +121,7 @@ def test_an_arm_that_fails_is_left_out_and_the_others_are_scored(room, capsys):
     reasons = {step["name"]: step["reason"] for step in read_json(room / "reports/s/run.json")["steps"]}
     assert reasons["b-s0"] == "failed last time"
     assert reasons["evaluate"] == "unchanged"
-    arms_and_table(room, failing="none")  # mended
+    arms_and_table(room, failing="none")  # corrected
     assert reproduce("s") == 0
     assert names.read_text() == "own a@0 b@0 c@0"
 
@@ -175,7 +175,7 @@ def test_time_that_runs_out_is_no_failure_and_the_command_goes_on_later(room, mo
     monkeypatch.setenv("STVSR_DEADLINE", "inf")
     assert reproduce("s", minutes=2) == 75
     assert read_json(room / "reports/s/steps/first/step.json")["status"] == "stopped"
-    assert "run the same command to go on" in capsys.readouterr().out
+    assert "run the same command to continue" in capsys.readouterr().out
     assert built == []
     assert reasons()["first"] == (True, "stopped last time")
 

@@ -566,7 +566,7 @@ def test_launch_repeats_the_line_of_a_failure(data, tmp_path):
 def test_launch_stops_in_time_goes_on_to_the_same_weights_and_repeats_nothing(data, tmp_path, monkeypatch):
     config, run = tiny.pretraining(data, steps=4), tmp_path / "run"
     stop_after_each_step(monkeypatch)
-    with pytest.raises(InputError, match=f"{deadline.STOPPED}: run it again to go on"):
+    with pytest.raises(InputError, match=f"{deadline.STOPPED}: run it again to continue"):
         launch("stvsr.training.pretraining", config, run)
     assert load_tensors(run / "checkpoint.safetensors")[1]["step"] == 1
     monkeypatch.delenv("STVSR_DEADLINE")
