@@ -102,7 +102,10 @@ def contact_sheets(windows: Sequence[np.ndarray]) -> Figure:
     rows = [dict(zip(_places(len(window)), window, strict=True)) for window in windows]
     figure = _image_grid(rows, cell=max(7.0 / len(rows[0]), 1.0))
     many = f"{len(rows)} windows" if len(rows) > 1 else "One window"
-    return describe(figure, f"{many} of {len(rows[0])} consecutive frames{', one per row' * (len(rows) > 1)}.")
+    return describe(
+        figure,
+        f"{many} of {len(rows[0])} consecutive frames{', one per row' * (len(rows) > 1)}, the target in the middle.",
+    )
 
 
 def _places(length: int) -> list[str]:
