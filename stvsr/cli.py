@@ -47,7 +47,7 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", type=Path, help="run folder (default: reports/STUDY)")
     command.add_argument("--only", default="", metavar="STEP", help="run this step and what it needs")
     command.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="steps at once on this machine, each with GPUs of its own"
+        "--jobs", type=int, default=1, metavar="N", help="steps at once on this machine, each with its own GPUs"
     )
     command.add_argument("--scheduler", default="", metavar="ADDRESS", help="run steps on an existing Dask cluster")
     command.add_argument(

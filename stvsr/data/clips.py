@@ -99,7 +99,7 @@ def load_clips(data: str | Sequence[str], split: str = "all") -> list[Clip]:
 
     Args:
         data: `samples`, `samples:NAME`, a video file, a folder of frames, a folder of either, a Vimeo-90k root or its
-            zip archive; or several of them. `SOURCE@SPLIT` gives one source a split of its own.
+            zip archive; or several of them. `SOURCE@SPLIT` sets the split of one source.
         split: `train`, `validation` or `test`: 70-15-15 by name (`split_of`), but of Vimeo-90k the official training
             list, 95 to 5, and the official test list; `report-train`, `report-validation` or `report-test`: 70-15-15
             of Vimeo-90k too, as in the 2019 report; `official-train` or `official-test`: Vimeo-90k's lists; or `all`.
@@ -151,7 +151,7 @@ def load_validation(data: Sequence[str], split: str, validation: Sequence[str] =
 
 
 def split_source(source: str) -> tuple[str, str]:
-    """Divide `SOURCE@SPLIT` into both; the second is empty where none is named (a path may hold an @ of its own)."""
+    """Divide `SOURCE@SPLIT` into both; the second is empty where none is named (a path may itself hold an @)."""
     path, _, own = source.rpartition("@")
     return (path, own) if path and own in ALL_SPLITS else (source, "")
 

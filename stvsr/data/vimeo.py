@@ -79,7 +79,7 @@ class ZippedFiles(Sequence[ZippedImage]):
             raise InputError(f"{member} is missing or empty: download the archive again")
         with open(self.archive, "rb") as file:
             file.seek(offset)
-            header = file.read(30)  # the local header repeats the name, with an extra field of its own length
+            header = file.read(30)  # the local header repeats the name, with an extra field of another length
             file.seek(sum(struct.unpack("<HH", header[26:])), os.SEEK_CUR)
             content = file.read(size)
         try:

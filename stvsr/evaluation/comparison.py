@@ -52,7 +52,7 @@ def compare(
 ) -> pd.DataFrame:
     """Compare every arm with the control, and with its twin, on every metric of every protocol.
 
-    Where the truth has a value of its own (warping error, flicker, NIQE, signed tLP), the distance from it is compared,
+    Where the truth has its own value (warping error, flicker, NIQE, signed tLP), the distance from it is compared,
     frame by frame: blur alone brings such a metric below the truth, which is not an improvement.
 
     P-values of differences from the control are corrected over the arms of one metric. P-values of differences from

@@ -112,7 +112,7 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
             raise InputError(f"clip {clip.name} has {len(clip)} frames, the protocols need {least}: drop the clip")
         if (other := named.setdefault(clip.name.replace("/", "-"), clip)) is not clip:
             raise InputError(
-                f"{other.source} and {clip.source} are both named {clip.name}: give each clip a name of its own"
+                f"{other.source} and {clip.source} are both named {clip.name}: give each clip a different name"
             )
     scored = list(named.values())
     trained = {name: set(seen(weights, scored)) for name, weights in config.methods.items() if weights != BICUBIC}

@@ -72,7 +72,7 @@ def player(clips: Mapping[str, np.ndarray], *, what: str, rate: float = 8.0) -> 
 
 
 def show_player(clips: Mapping[str, np.ndarray], *, what: str, rate: float = 8.0, path: Path | None = None) -> Any:
-    """Return the player as something a notebook displays; also save it as a page of its own when `path` is given.
+    """Return the player as something a notebook displays; also save it as a separate page when `path` is given.
 
     Where scripts may not run (an untrusted notebook), a picture of the middle frame of every clip is left.
     """

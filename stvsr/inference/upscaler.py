@@ -76,7 +76,7 @@ class Upscaler:
         meta: the checkpoint's description (`load_generator`); name and sha256 are always there.
         scale: HR over LR size. config: window, tile and precision.
 
-    Each shot is upscaled as a clip of its own, so that no window looks across a cut.
+    Each shot is upscaled as a separate clip, so that no window looks across a cut.
     """
 
     def __init__(self, meta: dict, scale: int, config: InferenceConfig) -> None:

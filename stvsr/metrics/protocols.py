@@ -37,7 +37,7 @@ class Metric:
         higher_is_better: ignored where `own` is set.
         frame: measures a result's view against the truth's; given for a metric of single frames.
         pair: measures a pair of frames against the truth's pair; given for a metric of change over time.
-        own: the truth has a value of its own, the reference (or floor) for everyone else's.
+        own: the truth has its own value, the reference (or floor) for everyone else's.
         network: the measuring network.
         flow: the optical flow estimator.
         colour: given where it differs from the protocol's.
@@ -84,7 +84,7 @@ class Metric:
     def compared(self) -> tuple[str, str | None]:
         """Return what a comparison of two methods is about, and its good direction.
 
-        Where the truth has a value of its own, methods are compared by their distance from it.
+        Where the truth has its own value, methods are compared by their distance from it.
         """
         return (f"{self.title}, distance from the truth's", "lower") if self.own else (self.title, self.direction)
 
@@ -154,7 +154,7 @@ METRICS = {  # in the order of the tables
         Metric(
             name="warping_error", label="warping error x1000", role="time", pair=temporal.pair_warping_error, own=True,
             flow="dis", colour="rgb",
-            what="what remains after following the true motion from frame to frame; the truth has a floor of its own",
+            what="what remains after following the true motion from frame to frame; the truth has its own floor",
         ),
         Metric(
             name="profile", label="temporal profile", unit="levels", role="time", pair=temporal.pair_profile,

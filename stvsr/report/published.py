@@ -162,7 +162,7 @@ def _with_own(run: Run, data: pd.DataFrame, protocol: str, names: tuple[str, ...
         + [text_cell(row["source"])]
         for place, row in rows.iterrows()
     ]
-    beside = (
+    alongside = (
         "This run's rows are among them."
         if len(own)
         else "This run was not scored on these four clips, so its numbers do not belong here."
@@ -170,7 +170,7 @@ def _with_own(run: Run, data: pd.DataFrame, protocol: str, names: tuple[str, ...
     return Table(
         key=key,
         caption=f"Published scores on Vid4, \u00d74, protocol {protocol}; the best under bicubic degradation (BI) is"
-        f" marked. {beside}",
+        f" marked. {alongside}",
         columns=["Method", "Degradation", *(labels.metric(name).title for name in names), "Source"],
         rows=body,
         data=rows,

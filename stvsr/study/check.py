@@ -317,7 +317,7 @@ class _Checks:
             faults += _measurable(clip, config)
         names = [clip.name.replace("/", "-") for clip in chosen]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            faults.append(f"two clips are named {twice[0]}: give each clip a name of its own")
+            faults.append(f"two clips are named {twice[0]}: give each clip a different name")
         return faults + (self.frames(tuple(chosen[:LOOKED_AT])) if chosen else [])
 
     # ---- disk and memory

@@ -54,7 +54,7 @@ def _run_alone(plan: Plan, out: Path, folder: Path, threads: int) -> tuple[str, 
     if threads:
         os.environ["OMP_NUM_THREADS"] = str(threads)
     try:
-        contextvars.Context().run(  # an event loop of its own, when several steps share a process
+        contextvars.Context().run(  # a separate event loop, when several steps share a process
             papermill.execute_notebook,
             str(step.notebook),
             str(folder / "notebook.ipynb"),

@@ -39,7 +39,7 @@ INTERRUPTED = 15  # seconds for a training to save a checkpoint after a signal
 
 
 def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> Path:
-    """Train in a process of its own, so that a notebook's kernel stays light and can interrupt it.
+    """Train in a separate process, so that a notebook's kernel stays light and can interrupt it.
 
     A finished training with the same identity is not repeated. One with another identity is moved aside, and a line
     says what differs. Progress is shown as it comes; Ctrl-C (or the notebook's stop button) lets the training save a

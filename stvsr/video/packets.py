@@ -97,7 +97,7 @@ def from_key_frame(demuxed: Iterator[av.Packet], video: int, start: Fraction, *,
 
 
 class _Clock:
-    """One continuous clock over joined recordings, each of which begins a clock of its own.
+    """One continuous clock over joined recordings, each of which starts its own clock.
 
     A stream whose decoding times jump enters the next part; the first stream to enter a part decides where it begins:
     where all streams of the part before have ended.

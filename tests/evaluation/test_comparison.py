@@ -46,6 +46,7 @@ def clips_and_seeds(random):
 
 
 @pytest.mark.parametrize("draw", [one_clip, four_clips, six_clips, skewed_clips, clips_and_seeds])
+@pytest.mark.slow
 def test_intervals_cover_at_their_nominal_rate(draw):
     random, runs = np.random.default_rng(0), 800
     found = [estimate(draw(random), draws=400, seed=run) for run in range(runs)]

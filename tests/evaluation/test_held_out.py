@@ -223,7 +223,7 @@ def test_two_clips_of_one_name_are_refused(tmp_path):
     for place in ("a", "b"):
         tiny.write_folder(tmp_path / place / "000", tiny.panning(4, 32, 32))
     config = configure(tmp_path / "a", data=(str(tmp_path / "a"), str(tmp_path / "b")))
-    with pytest.raises(InputError, match=r"a/000 and .*b/000 are both named 000: give each clip a name of its own"):
+    with pytest.raises(InputError, match=r"a/000 and .*b/000 are both named 000: give each clip a different name"):
         prepare_clips(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -119,7 +119,7 @@
     part.clip.addEventListener("change", () => choose(Number(part.clip.value)));
     sides.forEach((side) => {
       side.select.addEventListener("change", show);
-      side.image.addEventListener("error", () => { part.status.textContent = "This frame is in the folder media/, which is not beside this file."; });
+      side.image.addEventListener("error", () => { part.status.textContent = "This frame is in the folder media/, which is not next to this file."; });
     });
     part.swap.addEventListener("click", () => {
       const [left, right] = sides.map((side) => side.select);
