@@ -4,6 +4,7 @@ Results of experiments behind the numbers are in reports/experiments.md.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from stvsr.errors import InputError, unknown
 DISCRIMINATORS = ("none", "recurrent", "triplet", "single-frame")
 PERCEPTUAL_LOSSES = ("vgg", "lpips")
 PROSE = ("label", "kind", "description", "twin")  # fields that change no result
+VGG_INPUTS = ("imagenet", "maximum")
+WEIGHTS = ("pixel", "perceptual", "temporal_perceptual", "total_variation", "adversarial", "flow_adversarial",
+           "feature_matching", "ping_pong", "r1")  # fmt: skip
 KINDS = ("control", "arm", "adversarial", "ladder")
 DOSES = (0.008, 0.032, 0.128)  # adversarial weights of the study of time, each four times the one before
 ALIASES = {"seed-faithful": "original-faithful"}  # earlier names that study files may still use
@@ -92,12 +96,14 @@ class Arm:
             "discriminator": DISCRIMINATORS,
             "pixel_loss": tuple(losses.PIXEL_LOSSES),
             "perceptual_loss": PERCEPTUAL_LOSSES,
+            "vgg_input": VGG_INPUTS,
             "adversarial_loss": tuple(losses.DISCRIMINATOR_LOSSES),
             "kind": KINDS,
         }
         for field, known in choices.items():
             if getattr(self, field) not in known:
                 raise unknown(field, getattr(self, field), known)
+        self._check_numbers()
         if self.flow_adversarial and self.discriminator != "recurrent":
             raise InputError(
                 "the flow discriminator is the recurrent one's second head: choose discriminator recurrent"
@@ -116,6 +122,13 @@ class Arm:
             raise InputError("the temporal perceptual loss measures change by LPIPS: set perceptual_loss to lpips")
         if self.adversarial_loss == "hinge" and self.soft_labels:
             raise InputError("hinge losses have no labels: set soft_labels to false")
+
+    def _check_numbers(self) -> None:
+        for field in WEIGHTS:
+            if not 0 <= getattr(self, field) < math.inf:
+                raise InputError(f"{field} is {getattr(self, field)}: a weight of 0 or more")
+        if not all(0 <= beta < 1 for beta in self.discriminator_betas):
+            raise InputError(f"discriminator_betas is {self.discriminator_betas}: two numbers in [0, 1)")
 
     @property
     def targets(self) -> int:

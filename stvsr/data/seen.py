@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from safetensors import safe_open
 
 from stvsr.data.clips import Clip
+from stvsr.errors import InputError
 from stvsr.models.basicvsr import PUBLISHED
 from stvsr.models.generators import weights_file
 
@@ -28,6 +29,14 @@ def known_by(weights: str) -> list[str]:
         meta = json.loads((content.metadata() or {}).get("stvsr", "{}"))
     inherited = [VIMEO_TRAIN] if meta.get("base") in PUBLISHED or meta.get("start") in PUBLISHED else []
     return [*meta.get("trained_on", ()), *inherited]
+
+
+def require_unseen(validation: Sequence[Clip], training: Iterable[Clip]) -> None:
+    """Raise InputError for the first validation clip that a training also sees."""
+    known = {clip.identity() for clip in training}
+    for clip in validation:
+        if clip.identity() in known:
+            raise InputError(f"clip {clip.name} validates and is trained on: name other sources in validation")
 
 
 def seen(weights: str, clips: Sequence[Clip]) -> list[str]:

@@ -51,6 +51,8 @@ class SampleConfig:
             raise InputError(f"num_frames is {self.num_frames}: it must be odd and at least 3")
         if self.targets not in (1, 3):
             raise InputError(f"targets is {self.targets}: 1, or 3 for losses over time")
+        if self.scale < 1:
+            raise InputError(f"scale is {self.scale}: at least 1")
         if self.patch < 8:
             raise InputError(f"patch is {self.patch} LR pixels: at least 8")
         if self.degradation not in DEGRADATIONS:

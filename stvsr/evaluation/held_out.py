@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from stvsr.data.clips import Clip, load_clips, select_clips
+from stvsr.data.clips import ALL_SPLITS, Clip, load_clips, select_clips
 from stvsr.data.seen import seen
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
 from stvsr.errors import InputError, unknown
@@ -72,6 +72,10 @@ class EvaluationConfig:
     def __post_init__(self):
         for protocol in self.protocols:
             find_protocol(protocol)
+        if not (self.protocols and self.data):
+            raise InputError("protocols or data is empty: name at least one of each")
+        if self.split not in ALL_SPLITS:
+            raise unknown("split", self.split, ALL_SPLITS)
         if self.degradation not in DEGRADATIONS:
             raise unknown("degradation", self.degradation, DEGRADATIONS)
         least = max((find_protocol(protocol).least_frames for protocol in self.protocols), default=1)

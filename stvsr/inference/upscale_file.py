@@ -67,6 +67,8 @@ class UpscaleConfig:
             raise InputError(f"duration is {self.duration} s: it must be positive")
         if self.fps is not None and not 0 < self.fps <= 1000:
             raise InputError(f"fps is {self.fps}: more than 0, at most 1000")
+        if not 0 <= self.crf <= 51:
+            raise InputError(f"crf is {self.crf}: from 0 (best) to 51")
         source, target = Path(self.input), Path(self.output)
         if self.fps is not None and source.is_file() and source.suffix.lower() not in IMAGE_SUFFIXES:
             raise InputError(f"{self.input} has its own frame rate: --fps is for frame folders")

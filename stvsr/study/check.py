@@ -22,6 +22,7 @@ from stvsr import assets
 from stvsr.data.checking import is_whole
 from stvsr.data.clips import Clip, load_clips, load_validation, select_clips
 from stvsr.data.loader import PREFETCH
+from stvsr.data.seen import require_unseen
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset
 from stvsr.degradation import crop_to_multiple
 from stvsr.errors import InputError
@@ -238,12 +239,14 @@ class _Checks:
         stub = SimpleNamespace(config=PRESETS[config.generator])
         sample = replace(sample_config(stub, config.data, targets=3 if tuned else 1), hr_flow=tuned)
         data = replace(config.data, workers=0)
+        clips: list[Clip] = []
         with noted(faults):
-            dataset = self.dataset(data, sample)
-            faults += self.frames(tuple(dataset.clips[:: max(1, len(dataset.clips) // LOOKED_AT)]))
-        if config.validate_every or tuned:
+            clips = self.dataset(data, sample).clips
+            faults += self.frames(tuple(clips[:: max(1, len(clips) // LOOKED_AT)]))
+        # notebook 02 also shows validation patches of a pretraining that is not validated
+        if config.validate_every or getattr(config, "crops_every", True):
             with noted(faults):
-                self.validation(data.data, data.split, data.validation)
+                require_unseen(self.validation(data.data, data.split, data.validation), clips)
         if self.machine.local and config.data.workers:
             faults += _shared_memory(sample, config.optim.batch, config.data.workers)
         return faults

@@ -1,5 +1,6 @@
 """What a training reads: data configuration, data set, batches."""
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +48,9 @@ class DataConfig:
         )  # names what is wrong before any work
         if self.split not in ALL_SPLITS:
             raise unknown("split", self.split, ALL_SPLITS)
-        if not self.shrink or min(self.shrink) < 1:
+        if not self.data:
+            raise InputError("data is empty: name at least one source of clips")
+        if not self.shrink or not all(1 <= factor < math.inf for factor in self.shrink):
             raise InputError(f"shrink is {list(self.shrink)}: factors of at least 1, 1 for the clips as they are")
         if self.workers < 0:
             raise InputError(f"workers is {self.workers}: 0 or more")

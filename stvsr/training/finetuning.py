@@ -78,6 +78,10 @@ class FinetuningConfig:
         for name in ("discriminator_clip", "fade", "patience", "validate_every", "crops_every"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        if not self.skip_above >= -1:
+            raise InputError(f"skip_above is {self.skip_above}: a difference of probabilities, at least -1")
+        if self.discriminator_width < 1:
+            raise InputError(f"discriminator_width is {self.discriminator_width}: it must be at least 1")
         if self.generator not in PRESETS:
             raise unknown("generator", self.generator, PRESETS)
         if self.flow_shrink not in (1, 2, 4):

@@ -67,8 +67,12 @@ class OptimConfig:
             raise InputError(f"ema is {self.ema}: a decay in [0, 1), 0 for none")
         if self.log_every < 1 or self.save_every < 1:
             raise InputError(f"log_every is {self.log_every} and save_every {self.save_every}: both must be at least 1")
-        if self.warmup < 0 or self.clip_gradient < 0:
+        if self.warmup < 0 or not self.clip_gradient >= 0:
             raise InputError(f"warmup is {self.warmup} and clip_gradient {self.clip_gradient}: neither may be negative")
+        if not 0 < self.decay_at <= 1:
+            raise InputError(f"decay_at is {self.decay_at}: a share of the steps, above 0 and at most 1")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"seed is {self.seed}: an integer from 0 to {2**32 - 1}")
 
 
 def learning_rate(step: int, optim: OptimConfig) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from stvsr import losses
-from stvsr.errors import unknown
+from stvsr.errors import InputError, unknown
 from stvsr.models.generators import PRESETS, generate, start_generator
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.training import distributed
@@ -43,6 +43,8 @@ class PretrainingConfig:
             raise unknown("generator", self.generator, PRESETS)
         if self.loss not in losses.PIXEL_LOSSES:
             raise unknown("loss", self.loss, losses.PIXEL_LOSSES)
+        if self.validate_every < 0:
+            raise InputError(f"validate_every is {self.validate_every}: it cannot be negative")
 
 
 def pretraining_config(parameters: Mapping[str, object]) -> PretrainingConfig:

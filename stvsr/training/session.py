@@ -86,7 +86,8 @@ class Session:
         self.dataset = open_dataset(config.data, sample, config.optim)
         if rank.index == 0:
             write_data(self.folder, self.dataset)
-        self.validation = validation_batch(config.data, sample) if config.validate_every or crops_every else None
+        validated = config.validate_every or crops_every
+        self.validation = validation_batch(config.data, sample, training=self.dataset.clips) if validated else None
         self.open_files = contextlib.ExitStack()
 
     def __enter__(self) -> Self:

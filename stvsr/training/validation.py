@@ -1,6 +1,7 @@
 """Validation patches: scores, images, and the one-sample overfitting check."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stvsr import losses
-from stvsr.data.clips import load_validation
+from stvsr.data.clips import Clip, load_validation
+from stvsr.data.seen import require_unseen
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset
 from stvsr.degradation import bicubic_up, quantise, to_uint8
 from stvsr.errors import InputError
@@ -59,9 +61,14 @@ def require_progress(first: float, last: float, *, at_least: float) -> None:
         )
 
 
-def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8) -> Batch:
-    """Return a fixed batch of patches, not augmented, from the validation split of the same data."""
+def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8, training: Sequence[Clip] = ()) -> Batch:
+    """Return a fixed batch of patches, not augmented, from the validation split of the same data.
+
+    Raises:
+        InputError: nothing validates the data, or a validation clip is one of the `training` clips.
+    """
     clips = load_validation(data.data, data.split, data.validation)
+    require_unseen(clips, training)
     side = sample.patch * sample.scale
     clips = [clip for clip in clips if min(clip.height, clip.width) >= side and len(clip) >= sample.num_frames] or clips
     still = dataclasses.replace(sample, targets=1, augment=False, hr_flow=False)

@@ -5,7 +5,8 @@ import tiny
 from vimeo_tree import names, write_vimeo
 
 from stvsr.data.clips import load_clips, shrink_clip
-from stvsr.data.seen import VIMEO_TRAIN, known_by, seen, trained_on
+from stvsr.data.seen import VIMEO_TRAIN, known_by, require_unseen, seen, trained_on
+from stvsr.errors import InputError
 from stvsr.models.generators import build_generator, save_generator
 
 
@@ -22,6 +23,12 @@ def saved(path, known):
 def test_training_clips_are_recognised_and_others_are_not(tmp_path, clips):
     weights = saved(tmp_path / "g.safetensors", trained_on(clips[:2], ""))
     assert seen(weights, clips) == ["clip0", "clip1"]
+
+
+def test_validation_clips_that_are_trained_on_are_refused(clips):
+    require_unseen(clips[2:], clips[:2])
+    with pytest.raises(InputError, match=r"clip clip1 validates and is trained on: name other sources in validation"):
+        require_unseen(clips[1:], [shrink_clip(clip, 1.5) for clip in clips[:2]])
 
 
 def test_a_clip_is_recognised_under_another_name_and_after_shrinking(tmp_path, clips):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 from vimeo_tree import names, write_vimeo, zip_of
 
 from stvsr.data import clips, vimeo
@@ -64,16 +65,19 @@ def test_no_training_validates_on_its_own_septuplets(listed, tmp_path, split):
     assert not validation & set(found(root, split))
 
 
-def test_the_whole_official_list_needs_clips_to_validate_on(listed):
-    with pytest.raises(InputError, match=r"split official-train leaves nothing of .* to validate on: name sources"):
-        load_validation([str(listed)], "official-train")
-    given = load_validation([str(listed)], "official-train", [f"{listed}@official-test"])
+@pytest.mark.parametrize("split", ["official-train", "all", "validation", "test"])
+def test_a_split_without_a_counterpart_needs_clips_to_validate_on(listed, split):
+    with pytest.raises(InputError, match=rf"split {split} leaves nothing of .* to validate on: name sources"):
+        load_validation([str(listed)], split)
+    given = load_validation([str(listed)], split, [f"{listed}@official-test"])
     assert [clip.name for clip in given] == names(4000)[3500:]
 
 
-def test_each_source_is_validated_by_the_counterpart_of_its_own_split(listed):
-    mixed = [f"{listed}@train", f"{listed}@official-test"]
-    assert len(load_validation(mixed, "all")) == len(found(listed, "validation")) + 500
+def test_each_source_is_validated_by_the_counterpart_of_its_own_split(listed, tmp_path):
+    other = tiny.write_clips(tmp_path / "clips", 3)
+    assert [split_of(f"clip{index}") for index in range(3)] == ["train", "train", "validation"]
+    mixed = load_validation([f"{listed}@train", f"{other}@report-train"], "all")
+    assert [clip.name for clip in mixed] == [*found(listed, "validation"), "clip2"]
 
 
 def test_official_lists_of_other_folders_are_refused(tmp_path):

@@ -9,6 +9,7 @@ TRAINING = {
     "batch": 1,
     "data": ["samples:carphone"],
     "split": "all",
+    "validation": ["samples:bikes@validation"],
 }
 SMALL = {
     "00_sanity_check": {"steps": 60, "patch": 16},

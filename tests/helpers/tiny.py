@@ -57,6 +57,14 @@ def write_clips(root: Path, count: int = 2, frames: int = 9) -> Path:
     return root
 
 
+def held_out(data: Path) -> tuple[str, ...]:
+    """Return a source of validation clips for the clips of a folder: other textures, written beside it once."""
+    folder = data.parent / f"{data.name}-held-out"
+    if not folder.exists():
+        write_folder(folder / "held-out", panning(9, seed=99))
+    return (str(folder),)
+
+
 def optim(**changes: object) -> OptimConfig:
     return OptimConfig(**{"steps": 4, "batch": 2, "learning_rate": 1e-3, "log_every": 1, "device": "cpu"} | changes)
 
@@ -69,7 +77,7 @@ def pretraining(
         generator="rbpn-tiny",
         initial_weights=start,
         loss=loss,
-        data=DataConfig(data=(str(data),), split="all", patch=8),
+        data=DataConfig(data=(str(data),), split="all", validation=held_out(data) if validate_every else (), patch=8),
         optim=optim(**changes),
         validate_every=validate_every,
     )
@@ -80,11 +88,12 @@ def finetuning(
 ) -> FinetuningConfig:
     """Return the smallest fine-tuning of an arm on the clips of a folder; `more` is for the arm, `changes` for Adam."""
     settings = {"discriminator_width": 2, "validate_every": 0, "crops_every": 0, "fade": 0} | (more or {})
+    validated = settings["validate_every"] or settings["crops_every"]
     return FinetuningConfig(
         arm=find_arm(arm),
         generator="rbpn-tiny",
         initial_weights=start,
-        data=DataConfig(data=(str(data),), split="all", patch=8),
+        data=DataConfig(data=(str(data),), split="all", validation=held_out(data) if validated else (), patch=8),
         optim=optim(**{"schedule": "constant"} | changes),
         **settings,
     )

@@ -130,6 +130,13 @@ PLANTED = {
     "no process": (("processes = 1", "processes = 0"), "processes is 0: at least 1"),
     "the whole official list without validation": (('split = "train"', 'split = "official-train"'),
                                                    "split official-train leaves nothing of"),
+    "every clip without validation": (('split = "train"', 'split = "all"'), "split all leaves nothing of"),
+    "validation on training clips": (('split = "train"', 'split = "train"\nvalidation = ["VIMEO@train"]'),
+                                     "validates and is trained on: name other sources in validation"),
+    "a decay after the end": (('split = "train"', 'split = "train"\ndecay_at = 2.0'), "decay_at is 2.0: a share"),
+    "negative validate_every": (('split = "train"', 'split = "train"\nvalidate_every = -1'), "validate_every is -1"),
+    "a discriminator without channels": (("discriminator_width = 4", "discriminator_width = 0"),
+                                         "discriminator_width is 0: it must be at least 1"),
     "an unknown protocol": (('"literature-y", "tecogan"', '"literature"'), "protocol 'literature' is unknown"),
     "an unknown arm": (('"triplet-d"]', '"triplet-e"]'), "triplet-e"),
 }  # fmt: skip
@@ -148,6 +155,8 @@ def test_all_faults_come_at_once(tmp_path, data):
     hidden = (
         "no test clips", "no training clips", "a patch larger than the frames", "a start of another preset",
         "an earlier step of another preset", "a start that is not there", "no process", "an unknown arm",
+        "every clip without validation", "validation on training clips", "a decay after the end",
+        "negative validate_every",
     )  # fmt: skip
     together = [planted for kind, planted in PLANTED.items() if kind not in hidden]
     found = faults(tmp_path, data, *(edit for edit, _ in together))

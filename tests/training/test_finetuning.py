@@ -614,6 +614,8 @@ def test_what_is_not_finite_stops_the_loop_with_a_message(data, tmp_path, monkey
         ({"discriminator_learning_rate": -1.0}, "discriminator_learning_rate is -1.0: it must be 0 or more"),
         ({"flow_learning_rate": math.nan}, "flow_learning_rate is nan: it must be 0 or more"),
         ({"fade": -5}, "fade is -5: it cannot be negative"),
+        ({"skip_above": math.nan}, "skip_above is nan"),
+        ({"discriminator_width": 0}, "discriminator_width is 0: it must be at least 1"),
         (
             {"arm": ARMS["basicvsr-triplet"]},
             "arm basicvsr-triplet fine-tunes basicvsr, not rbpn-small: set generator to basicvsr",
@@ -638,6 +640,10 @@ def test_an_unknown_arm_is_named_with_the_nearest_one():
         ({"flow_adversarial": 0.1, "discriminator": "triplet"}, "choose discriminator recurrent"),
         ({"ping_pong": 0.1, "discriminator": "recurrent"}, "choose triplet"),
         ({"adversarial_loss": "hinge", "discriminator": "triplet"}, "hinge losses have no labels"),
+        ({"perceptual": -0.1}, "perceptual is -0.1: a weight of 0 or more"),
+        ({"r1": math.nan}, "r1 is nan: a weight of 0 or more"),
+        ({"discriminator_betas": (0.9, 1.0)}, r"two numbers in \[0, 1\)"),
+        ({"vgg_input": "maxmum"}, "vgg_input 'maxmum' is unknown"),
         ({"temporal_perceptual": 0.1}, "measures change by LPIPS: set perceptual_loss to lpips"),
     ],
 )

@@ -142,6 +142,11 @@ def test_the_decay_of_the_average_rises_and_the_start_is_forgotten():
         ({"save_every": 0}, "save_every 0"),
         ({"warmup": -1}, "warmup is -1"),
         ({"clip_gradient": -0.5}, "clip_gradient -0.5"),
+        ({"clip_gradient": math.nan}, "clip_gradient nan"),
+        ({"decay_at": 0.0}, "decay_at is 0.0"),
+        ({"decay_at": 1.5}, "decay_at is 1.5"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**32}, "seed is 4294967296"),
     ],
 )
 def test_an_optimiser_config_names_what_is_wrong(changes, message):
@@ -158,6 +163,8 @@ def test_an_optimiser_config_names_what_is_wrong(changes, message):
         ({"patch": 2}, "patch is 2"),
         ({"shrink": (0.5,)}, r"shrink is \[0.5\]"),
         ({"shrink": ()}, r"shrink is \[\]"),
+        ({"shrink": (math.inf,)}, r"shrink is \[inf\]"),
+        ({"data": ()}, "data is empty"),
         ({"workers": -1}, "workers is -1"),
     ],
 )
@@ -166,7 +173,9 @@ def test_a_data_config_names_what_is_wrong_before_any_work(changes, message):
         DataConfig(**changes)
 
 
-def test_unknown_presets_and_losses_are_named():
+def test_unknown_presets_losses_and_negative_intervals_are_named():
+    with pytest.raises(InputError, match=r"validate_every is -1"):
+        PretrainingConfig(validate_every=-1)
     with pytest.raises(InputError, match=r"generator 'rbpn-tny' is unknown"):
         PretrainingConfig(generator="rbpn-tny")
     with pytest.raises(InputError, match=r"loss 'l2' is unknown: choose from l1, charbonnier"):
@@ -504,7 +513,7 @@ def test_validation_patches_are_fixed_still_and_of_the_validation_split(tmp_path
 
 def test_validation_scores_are_psnr_of_8_bit_outputs(data):
     network = build_generator("rbpn-tiny").eval()
-    config = DataConfig(data=(str(data),), split="all", patch=8)
+    config = DataConfig(data=(str(data),), split="all", validation=(str(data),), patch=8)
     batch = validation.validation_batch(config, batches.sample_config(network, config))
     scores = validation.validate(network, batch, torch.device("cpu"))
     up = quantise(bicubic_up(batch["lr"][:, 2], 4)).numpy()
