@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 
 import papermill
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from traitlets.config import Config
 
 from stvsr.errors import InputError
@@ -19,11 +22,28 @@ from stvsr.study.keys import files_read
 from stvsr.study.plan import Plan
 from stvsr.training.launch import FILES
 
-# Other users of a machine must not read what passes between a notebook and its kernel. An interrupted kernel gets half
-# the time to let its training save a checkpoint.
-KERNEL = Config(KernelManager={"transport_encryption": "auto", "shutdown_wait_time": 14.0})
 WAIT = 15  # seconds for a step to end whose run was killed
 PRESENTATION = "stvsr.figures"  # shows results and makes none
+
+
+class OwnKernel(AsyncKernelManager):
+    """A kernel of this environment; Jupyter prefers any kernel of the same name in $JUPYTER_PATH or the user's folders.
+
+    The kernel's log is limited to critical lines: every interruption, and so every shutdown, may log an error.
+    """
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        """The way to start it."""
+        return KernelSpec(resource_dir="", **get_kernel_dict(["--log-level=CRITICAL"]))
+
+
+# Other users of a machine must not read what passes between a notebook and its kernel. An interrupted kernel gets half
+# the time to let its training save a checkpoint.
+KERNEL = Config(
+    NotebookClient={"kernel_manager_class": OwnKernel},
+    KernelManager={"transport_encryption": "auto", "shutdown_wait_time": 14.0},
+)
 
 
 def run_step(plan: Plan, out: Path, *, threads: int = 0) -> tuple[str, float, str]:

@@ -2,12 +2,13 @@
 
 import json
 import re
+import sys
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
-from studies import PARAMETERS, READ, READ_PARAMETERS, TWO, WORK, notebook, reasons, study, two
+from studies import ONE, PARAMETERS, READ, READ_PARAMETERS, TWO, WORK, notebook, reasons, study, two
 
 from stvsr.runs import deadline
 from stvsr.runs.files import read_json, write_json
@@ -145,10 +146,27 @@ def test_an_arm_that_only_stopped_is_waited_for(room):
     assert plans["evaluate"].step.needs == ("a-s0", "b-s0")
 
 
-def test_what_passes_between_notebook_and_kernel_is_encrypted(room, capfd):
-    two(room)
-    assert reproduce("s", only="first") == 0
-    assert "without encryption" not in capfd.readouterr().err, "the kernel warns of it by itself"
+def test_a_kernel_is_of_this_environment_encrypted_and_quiet(room, monkeypatch, capfd):
+    """Whatever $JUPYTER_PATH holds, and although the cell is interrupted."""
+    listed = room / "jupyter" / "kernels" / "python3"
+    listed.mkdir(parents=True)
+    argv = ["/bin/false", "{connection_file}"]
+    (listed / "kernel.json").write_text(json.dumps({"argv": argv, "display_name": "x", "language": "python"}))
+    monkeypatch.setenv("JUPYTER_PATH", str(room / "jupyter"))
+    cell = (
+        "import os, signal, sys, ipykernel\n"
+        "print(sys.executable)\n"
+        "assert get_ipython().kernel.session.key\n"
+        "assert ipykernel.get_connection_info(unpack=True).get('curve_publickey')\n"
+        "os.kill(os.getpid(), signal.SIGINT)"
+    )
+    notebook(room / "notebooks" / "work.ipynb", PARAMETERS, cell)
+    study(room, ONE)
+    assert reproduce("s") == 1
+    folder = room / "reports" / "s" / "steps" / "a"
+    assert read_json(folder / "step.json")["error"] == "KeyboardInterrupt: "
+    assert sys.executable in (folder / "notebook.ipynb").read_text()
+    assert "IPKernelApp" not in "".join(capfd.readouterr())
 
 
 def test_a_kernel_that_dies_fails_its_step_only(room):
