@@ -130,6 +130,7 @@ def _add_degrade(commands: argparse._SubParsersAction) -> None:
         "--mode", choices=("bi", "bd"), default="bi", help="MATLAB bicubic, or Gaussian blur and block centres"
     )
     command.add_argument("--scale", type=int, choices=(2, 4, 8), default=4)
+    command.add_argument("--strict", action="store_true", help="refuse a video with damaged or missing frames")
     command.set_defaults(run=_degrade)
 
 
@@ -140,7 +141,7 @@ def _degrade(parsed: argparse.Namespace) -> int:
     from stvsr.video.writer import write_frames
 
     scale = parsed.scale
-    with open_clip(parsed.input) as clip:
+    with open_clip(parsed.input, strict=parsed.strict) as clip:
         small = (degrade(crop_to_multiple(frame[None], scale), parsed.mode, scale)[0] for frame in clip)
         write_frames(parsed.output, small, names=clip.names(), profile=clip.profile)
         (height, width), (tall, wide) = clip.size, (side // scale * scale for side in clip.size)
@@ -166,6 +167,7 @@ def _add_upscale(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--compare", action="store_true", help="bicubic on the left, the model on the right")
     command.add_argument("--no-audio", action="store_true", help="leave the sound out")
+    command.add_argument("--strict", action="store_true", help="refuse a video with damaged or missing frames")
     command.add_argument("--fps", type=float, help="frame rate of a frame folder (default: 25)")
     tile = "side of the tiles it works on, input pixels; 0: whole frames (default: what fits the free memory)"
     command.add_argument("--tile", type=int, metavar="PIXELS", help=tile)
@@ -204,6 +206,7 @@ def _upscale(parsed: argparse.Namespace) -> int:
             crf=parsed.crf,
             compare=parsed.compare,
             audio=not parsed.no_audio,
+            strict=parsed.strict,
             fps=parsed.fps,
             overwrite=parsed.overwrite,
             inference=InferenceConfig(

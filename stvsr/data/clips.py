@@ -21,6 +21,7 @@ from stvsr.data.vimeo import ZippedImage
 from stvsr.errors import InputError, unknown
 from stvsr.runs.hashes import digest
 from stvsr.video.folders import IMAGE_SUFFIXES, find_clips, image_files, print_note
+from stvsr.video.pictures import find_animation
 from stvsr.video.reader import read_image
 
 SAMPLES = ("bikes", "bigbuckbunny", "carphone", "night-city")
@@ -221,7 +222,8 @@ def _exists(path: Path) -> bool:
 
 
 def _entry(entry: Path, name: str) -> list[Clip]:
-    return [_folder(entry, name)] if entry.is_dir() or entry.suffix.lower() in IMAGE_SUFFIXES else _shots(entry, name)
+    still = entry.suffix.lower() in IMAGE_SUFFIXES and not find_animation(entry)
+    return [_folder(entry, name)] if still or entry.is_dir() else _shots(entry, name)
 
 
 def _folder(path: Path, name: str) -> Clip:

@@ -22,6 +22,7 @@ from stvsr.degradation import resize, to_float, to_uint8
 from stvsr.errors import InputError
 from stvsr.runs.files import read_json, write_atomic, write_json
 from stvsr.runs.hashes import digest
+from stvsr.video.folders import print_note
 from stvsr.video.reader import FrameReader, open_clip
 
 ANNOUNCED = 500_000_000  # bytes: larger files are announced before they are decoded
@@ -42,10 +43,13 @@ def cache_folder() -> Path:
     Raises:
         InputError: the folder cannot be made or written.
     """
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "stvsr"
-    folder = Path(os.environ.get("STVSR_CACHE") or default)
+    folder = Path(os.environ.get("STVSR_CACHE") or "~/.cache/stvsr")
     try:
+        if not os.environ.get("STVSR_CACHE"):
+            folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stvsr"
         folder.mkdir(parents=True, exist_ok=True)
+    except RuntimeError as error:  # the user has no home
+        raise _unwritable(folder, str(error)) from None
     except OSError as error:
         raise _unwritable(folder, str(error.strerror)) from None
     return folder
@@ -70,7 +74,10 @@ def decoded(path: Path, shrink: float) -> Decoded:
         if shrink == 1:
             with open_clip(path) as clip:
                 _announce(clip, stored.parent)
+                before = len(clip.notes)
                 _write(stored, by_shot(clip))
+                for note in clip.notes[before:]:
+                    print_note(f"{path}: {note}")
         else:
             whole = decoded(path, 1.0)
             _write(stored, ((0, shrunk(frame[None], shrink)[0]) for frame in whole.frames))

@@ -43,7 +43,8 @@ class UpscaleConfig:
     model: `bicubic`, `basicvsr-bi`, `basicvsr-bd`, weights shipped with the package, or a checkpoint.
     device: cpu, cuda, cuda:1, or auto. start, duration: seconds; duration None is to the end.
     crf: constant quality of the encoder, 0 (best) to 51. compare: bicubic on the left, the model on the right.
-    audio: copy the sound. fps: rate of a frame folder; a video knows its own. overwrite: replace an existing output.
+    audio: copy the sound. strict: refuse a video with damaged or missing frames. fps: rate of a frame folder; a video
+    knows its own. overwrite: replace an existing output.
     inference: tile, window and precision.
     """
 
@@ -56,6 +57,7 @@ class UpscaleConfig:
     crf: int = 18
     compare: bool = False
     audio: bool = True
+    strict: bool = False
     fps: float | None = None
     overwrite: bool = False
     inference: InferenceConfig = field(default_factory=InferenceConfig)
@@ -169,7 +171,7 @@ def _upscale_clip(config: UpscaleConfig, say: Callable[[str], None], *, progress
     shared = output.parent.is_dir()  # otherwise no other process can write there yet
     lock = locked(lock_beside(output), f"output {output}") if shared else contextlib.nullcontext()
     rate = None if config.fps is None else Fraction(config.fps).limit_denominator(1_000_000)
-    with lock, open_clip(config.input, rate=rate) as clip:
+    with lock, open_clip(config.input, rate=rate, strict=config.strict) as clip:
         span = _span(config, clip)
         upscaler = load_upscaler(config.model, pick_device(config.device), config.inference)
         with contextlib.suppress(BrokenClip):  # raised again where the frames before the damage are upscaled

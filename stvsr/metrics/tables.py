@@ -60,7 +60,7 @@ def named(results: Sequence[str]) -> dict[str, Path]:
     for argument in results:
         name, equals, path = argument.partition("=")
         if not equals or Path(argument).exists():
-            whole = Path(argument).resolve()
+            whole = Path(argument).absolute()
             name, path = whole.stem if whole.is_file() else whole.name, argument
         if not name or not path:
             raise InputError(f"results {argument!r} lack a name or a path: write NAME=DIR")

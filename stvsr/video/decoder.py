@@ -36,8 +36,10 @@ UPRIGHT = (False, False, False)
 class VideoReader(FrameReader):
     """A video file."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, strict: bool = False) -> None:
         super().__init__(path)
+        self._strict = strict
+        self._damage = _Damage("")  # of the latest iteration
         self._untimed = False  # AVI has no presentation times, and libavformat's guesses are wrong for H.264
         self._turn: tuple[bool, bool, bool] | None = None  # EXIF's rotation of Motion JPEG
         self._reformatter = VideoReformatter()
@@ -60,7 +62,7 @@ class VideoReader(FrameReader):
         """Yield (time, frame) from the key frame before `first` on; a frame without a time follows the one before."""
         assert self.rate is not None
         stream = _video_stream(container, self.path)
-        damage = _Damage(stream.codec_context.name)
+        self._damage = damage = _Damage(stream.codec_context.name)
         decode = _decoder(stream)
         demuxed = packets(container, timed_streams(container), seek)
         if first > self.origin and not self._untimed:
@@ -109,8 +111,13 @@ class VideoReader(FrameReader):
         remedy = f": --duration {whole:.1f} keeps what is whole" if whole >= 0.1 else ""
         return BrokenClip(f"{self.path} is damaged or cut off after frame {frames} ({why}){remedy}")
 
+    def _left(self) -> None:
+        self._add_damage(self._damage, whole=False)
+
     def _add_damage(self, damage: "_Damage", *, whole: bool) -> None:
         for line in damage.notes(whole=whole):
+            if self._strict:
+                raise InputError(f"{self.path}: {line}: --strict refuses that")
             self._note(line)
 
     def _rgb(self, still: av.VideoFrame) -> np.ndarray:

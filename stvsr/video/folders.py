@@ -50,8 +50,7 @@ def find_clips(path: Path, owner: str = "folder") -> ClipPaths:
         InputError: the path is missing or holds nothing usable, a clip's folder holds several folders of frames, or two
             clips have one name.
     """
-    if not path.exists():
-        raise InputError(f"{owner} {path} does not exist")
+    require_clip(path, owner)
     if path.is_file():
         return ClipPaths(paths={path.stem: path}, lone=True)
     entries, hidden = _visible(path)
@@ -70,6 +69,19 @@ def find_clips(path: Path, owner: str = "folder") -> ClipPaths:
     notes = left_out(path, [*hidden, *(entry for entry in entries if entry not in clips)])
     nested = [f"clip {entry.name} is read from {found}" for entry, found in clips.items() if entry != found]
     return ClipPaths(paths=paths, lone=False, notes=(*notes, *nested))
+
+
+def require_clip(path: Path, owner: str = "") -> None:
+    """Raise InputError unless a path is a file or a folder: reading from a pipe could wait for ever."""
+    name = f"{owner} {path}".strip()
+    try:
+        there, usable = path.exists(), path.is_file() or path.is_dir()
+    except (OSError, ValueError) as error:  # a name that is too long or holds a NUL
+        raise InputError(f"{name!r} cannot be read: {error}") from None
+    if not there:
+        raise InputError(f"{name} does not exist")
+    if not usable:
+        raise InputError(f"{name} is neither a file nor a folder: give a video, a picture or a folder of them")
 
 
 def is_picture(path: Path) -> bool:

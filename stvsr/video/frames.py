@@ -100,6 +100,7 @@ class FrameReader:
             before = None
             if last is not None and time >= last:
                 self.ends = last
+                self._left()
                 return
             yield time, still
         if before is not None and self.ends is not None and self.ends - first > SLIDE:
@@ -110,6 +111,9 @@ class FrameReader:
     def _stills(self, first: Fraction) -> Iterator[tuple[Fraction, Any]]:
         """Yield (time, undecoded frame) in order; those long before `first` may be left out. Sets `ends` at the end."""
         raise NotImplementedError
+
+    def _left(self) -> None:
+        """Add notes about the frames read so far, as the end of the file would."""
 
     def _rgb(self, still: Any) -> np.ndarray:
         raise NotImplementedError

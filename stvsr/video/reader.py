@@ -14,7 +14,7 @@ import numpy as np
 
 from stvsr.errors import InputError
 from stvsr.video.decoder import VideoReader
-from stvsr.video.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_files, natural, print_note
+from stvsr.video.folders import IMAGE_SUFFIXES, VIDEO_SUFFIXES, image_files, natural, print_note, require_clip
 from stvsr.video.frames import BrokenClip, FrameReader
 from stvsr.video.pictures import find_animation, read_image
 from stvsr.video.stills import FOLDER_RATE, AnimationReader, FolderReader
@@ -23,23 +23,23 @@ __all__ = ["FOLDER_RATE", "IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "BrokenClip", "Fra
            "open_clip", "read_clip", "read_image"]  # fmt: skip
 
 
-def open_clip(path: Path | str, *, rate: Fraction | None = None) -> FrameReader:
+def open_clip(path: Path | str, *, rate: Fraction | None = None, strict: bool = False) -> FrameReader:
     """Open a video file, an animated WebP or PNG, a folder of PNG, WebP or JPEG frames in natural order, or one image.
 
     Args:
         rate: frames per second of a folder; a video file knows its own.
+        strict: refuse a video with damaged or missing frames, after its last frame, instead of noting them.
 
     Raises:
         InputError: nothing is there, it holds no frames or cannot be decoded.
         BrokenClip: while iterating: a file that ends too early, or a frame of another size than the first.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path} does not exist")
+    require_clip(path)
     if path.is_dir():
         return FolderReader(path, rate)
     if path.suffix.lower() not in (*IMAGE_SUFFIXES, ".apng"):
-        return VideoReader(path)
+        return VideoReader(path, strict=strict)
     animation = find_animation(path)
     return FolderReader(path, rate) if animation is None else AnimationReader(path, animation)
 

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 from tiny import panning, write_video
 
 from stvsr.data import decoded as decoding
@@ -125,3 +126,24 @@ def test_a_pipe_among_the_videos_is_left_out(tmp_path, cache):
     assert {clip.source.name for clip in load_clips(str(folder))} == {"film.mp4"}
     with pytest.raises(InputError, match=r"is neither a file nor a folder"):
         load_clips(str(folder / "pipe.mp4"))
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png", ".gif"])
+def test_an_animation_is_a_clip_of_all_its_pictures(tmp_path, cache, suffix):
+    frames = [Image.fromarray(frame) for frame in panning(9)]
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:], duration=40, **lossless)
+    (clip,) = load_clips(str(tmp_path / f"a{suffix}"))
+    assert len(clip) == 9
+    assert np.array_equal(clip.frames(), read_clip(tmp_path / f"a{suffix}"))
+
+
+def test_a_home_that_cannot_be_written_names_the_variable(tmp_path, monkeypatch):
+    (tmp_path / "home").write_text("not a folder")
+    for name in ("STVSR_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(InputError) as caught:
+        decoding.cache_folder()
+    assert str(tmp_path / "home") in str(caught.value)
+    assert "set STVSR_CACHE to another folder" in str(caught.value)

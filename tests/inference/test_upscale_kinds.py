@@ -1,6 +1,7 @@
 """`stvsr upscale` over files of other tools: nothing is lost without a printed line, and what can be kept is kept."""
 
 import io
+import os
 from fractions import Fraction
 
 import av
@@ -314,3 +315,36 @@ def test_a_recording_that_starts_between_key_frames_begins_at_the_next_one(tmp_p
     assert run(tmp_path / "in.ts", tmp_path / "out") == 0
     assert numbers(read_clip(tmp_path / "out")) == [6, 7, 8, 9, 10, 11]
     assert "3 of 9 frames could not be decoded and are missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["degrade", "upscale"])
+@pytest.mark.parametrize("more", [(), ("--duration", "0.44")])
+def test_strict_refuses_damaged_and_missing_frames_and_leaves_nothing(tmp_path, capsys, command, more):
+    source = film(tmp_path / "whole.mp4", "libx264", options={"g": "12", "bf": "0"})
+    model = ("--model", "bicubic", "--no-audio", *more) if command == "upscale" else ()
+    assert main([command, str(source), str(tmp_path / "whole"), "--strict", *model]) == 0
+    with av.open(str(source)) as given:
+        packet = [packet for packet in given.demux(video=0) if packet.size][5]
+    content = bytearray(source.read_bytes())
+    content[packet.pos + 4 : packet.pos + packet.size] = bytes(packet.size - 4)
+    (tmp_path / "in.mp4").write_bytes(content)
+    capsys.readouterr()
+    assert main([command, str(tmp_path / "in.mp4"), str(tmp_path / "out"), *model]) == 0
+    assert "damaged video: 1" in "".join(capsys.readouterr())
+    assert main([command, str(tmp_path / "in.mp4"), str(tmp_path / "out2"), "--strict", *model]) == 2
+    assert "damaged video: 1" in (refusal := capsys.readouterr().err)
+    assert "--strict refuses that" in refusal
+    assert not (tmp_path / "out2").exists()
+
+
+@pytest.mark.parametrize("name", ["pipe.mp4", "pipe.png", "loop"])
+def test_pipes_and_loops_of_links_are_one_line(tmp_path, capsys, name):
+    path = tmp_path / name
+    if name == "loop":
+        path.symlink_to(path)
+    else:
+        os.mkfifo(path)
+    evaluate = ["evaluate", "--results", str(path), "--targets", str(path), "--protocol", "literature-y"]
+    for command in (["degrade", str(path), str(tmp_path / "a")], ["upscale", str(path), str(tmp_path / "b")], evaluate):
+        assert main(command) == 2
+        assert str(path) in capsys.readouterr().err
