@@ -1,5 +1,9 @@
 """Loader processes: the same batches at any number of them, damaged files by name, one OpenCV thread."""
 
+import multiprocessing
+import os
+import signal
+
 import cv2
 import pytest
 import torch
@@ -7,10 +11,12 @@ from PIL import Image
 from tiny import panning, write_clips
 from torch.utils.data import Dataset
 
+from stvsr.data import loader
 from stvsr.data.clips import load_clips
 from stvsr.data.loader import load_batches
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset
 from stvsr.errors import InputError
+from stvsr.runs.signals import ENDING
 
 
 def dataset(root, length: int = 6) -> SeptupletDataset:
@@ -92,3 +98,31 @@ def test_opencv_has_one_thread_per_process(workers):
     cv2.setNumThreads(8)
     (batch,) = load_batches(Threads(), [[0, 1]], workers=workers)
     assert batch["threads"].tolist() == [1, 1]
+
+
+class Signalled(Dataset):
+    """Sends a signal to the process that makes the sample."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __getitem__(self, index: int) -> dict:
+        os.kill(os.getpid(), self.number)
+        return {"index": torch.tensor(index)}
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_workers_outlive_the_signals_that_end_a_run(number):
+    found = list(load_batches(Signalled(number), [[0], [1]], workers=1))
+    assert [batch["index"].tolist() for batch in found] == [[0], [1]]
+
+
+def test_a_suspended_worker_is_one_line_and_leaves_no_process(monkeypatch):
+    monkeypatch.setattr(loader, "TIMEOUT", 1)
+    before = multiprocessing.active_children()
+    with pytest.raises(InputError, match=r"no batch came from 1 loader processes for 1 s: check the disk"):
+        list(load_batches(Signalled(signal.SIGSTOP), [[0]], workers=1))
+    left = [child for child in multiprocessing.active_children() if child not in before]
+    for child in left:
+        child.join(10)
+    assert not any(child.is_alive() for child in left)
