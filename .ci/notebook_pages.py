@@ -38,7 +38,7 @@ READING_ORDER = {  # notebook -> the figure of its run folder that becomes its t
     "00_sanity_check": "learning_curve.png",
     "01_data_augmentation": "states.png",
     "06_motion": "fused.png",
-    "02_rbpn_pretraining": "contributions.png",
+    "02_rbpn_pretraining": "given.png",
     "03_adversarial_finetuning": "gradient_bars.png",
     "07_metrics": "sensitivity.png",
     "04_ablation_evaluation": "crops.png",
@@ -69,7 +69,7 @@ pre { margin: .5rem 0; padding: .7rem .9rem; border-radius: 6px; font-size: 13.5
 code { font-size: .9em; } p code, li code { background: #f3f4f6; padding: .05em .3em; border-radius: 3px; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; margin: .6rem 0; }
 td, th { padding: .25rem .6rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top; }
-.equation { overflow-x: auto; display: flex; align-items: center; gap: 1.5rem; max-width: 44rem; padding: .2rem 0; }
+.equation { overflow-x: auto; display: flex; align-items: center; gap: 1.5rem; padding: .2rem 0; }
 .equation math { font-size: 1.1em; } .equation span { margin-left: auto; color: #454a53; }
 .anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr)); gap: 1.4rem; }
