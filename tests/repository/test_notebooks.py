@@ -15,6 +15,7 @@ from browsing import check_page, require_chromium
 from small_notebooks import SMALL, small_parameters
 
 from stvsr import losses
+from stvsr.arms import Arm
 from stvsr.data.septuplets import SampleConfig
 from stvsr.evaluation.held_out import EvaluationConfig
 from stvsr.inference.upscale_file import UpscaleConfig
@@ -186,6 +187,7 @@ def test_every_equation_is_followed_by_the_source_of_its_function(path: Path):
 )
 def test_trainings_have_one_set_of_defaults(name: str, config_class: type):
     fields, parameters = fields_of(config_class), inspect_parameters(NOTEBOOKS / f"{name}.ipynb")
+    fields |= {key: default.name for key, default in fields.items() if isinstance(default, Arm)}  # notebooks name arms
     assert set(fields) <= set(parameters), "an option that no notebook can set"
     assert set(parameters) - set(fields) <= {"folder", "processes", "look", "example", "by_hand", "learn"}
     differing = {
