@@ -106,8 +106,9 @@ def load_clips(data: str | Sequence[str], split: str = "all") -> list[Clip]:
     """Return the clips of one or more data sets, sorted by name, cut at shots.
 
     Args:
-        data: `samples`, `samples:NAME`, a video file, a folder of frames, a folder of either, a Vimeo-90k root or its
-            zip archive; or several of them. `SOURCE@SPLIT` sets the split of one source.
+        data: `samples`, `samples:bikes` (one of them), `samples:bikes-03` (a shot), a video file, a folder of frames, a
+            folder of either, a Vimeo-90k root or its zip archive; or several of them. `SOURCE@SPLIT` sets the split of
+            one source.
         split: `train`, `validation` or `test`: 70-15-15 by name (`split_of`), but of Vimeo-90k the official training
             list, 95 to 5, and the official test list; `report-train`, `report-validation` or `report-test`: 70-15-15
             of Vimeo-90k too, as in the 2019 report; `official-train` or `official-test`: Vimeo-90k's lists; or `all`.
@@ -201,8 +202,7 @@ def shrink_clip(clip: Clip, factor: float) -> Clip:
 
 def _find(source: str) -> list[Clip]:
     if source == "samples" or source.startswith("samples:"):
-        names = SAMPLES if source == "samples" else (source.removeprefix("samples:"),)
-        return [clip for name in names for clip in _shots(assets.locate(name), name)]
+        return _samples(source.removeprefix("samples").removeprefix(":"))
     path = Path(source).expanduser()
     if not _exists(path):
         raise InputError(f"data {source} does not exist: give a video, a folder of frames or clips, or samples")
@@ -212,6 +212,19 @@ def _find(source: str) -> list[Clip]:
     for note in found.notes:
         print_note(note)
     return [clip for name, entry in found.paths.items() for clip in _entry(entry, name)]
+
+
+def _samples(named: str) -> list[Clip]:
+    """Return the shots of all samples, of one (`bikes`), or one shot (`bikes-03`)."""
+    film = named.rpartition("-")[0]
+    one_shot = named not in SAMPLES and film in SAMPLES
+    names = SAMPLES if not named else (film if one_shot else named,)
+    clips = [clip for name in names for clip in _shots(assets.locate(name), name)]
+    if not one_shot:
+        return clips
+    if not (found := [clip for clip in clips if clip.name == named]):
+        raise unknown("sample", named, [clip.name for clip in clips])
+    return found
 
 
 def _exists(path: Path) -> bool:

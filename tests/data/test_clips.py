@@ -245,6 +245,13 @@ def test_a_clip_of_one_shot_keeps_its_name():
     assert (clip.name, len(clip), clip.height, clip.width) == ("carphone", 120, 144, 176)
 
 
+def test_one_shot_of_a_sample_is_named_as_its_clip():
+    (clip,) = load_clips("samples:bikes-03", "test")
+    assert clip.name == "bikes-03" and len(clip) == 50
+    with pytest.raises(InputError, match=r"sample 'bikes-09' is unknown: choose from bikes-00, bikes-01"):
+        load_clips("samples:bikes-09")
+
+
 def test_cuts_of_a_video_become_clips_and_no_window_crosses_one(tmp_path):
     frames, starts = shots(12, 9, 15)
     assert find_cuts(frames) == starts
