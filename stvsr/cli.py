@@ -47,6 +47,13 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
     command.add_argument("--out", type=Path, help="run folder (default: reports/STUDY)")
     command.add_argument("--only", default="", metavar="STEP", help="run this step and what it needs")
     command.add_argument(
+        "--force",
+        action="append",
+        default=[],
+        metavar="STEP",
+        help="run this step although nothing changed, and move its old result aside; can be repeated",
+    )
+    command.add_argument(
         "--jobs", type=int, default=1, metavar="N", help="steps at once on this machine, each with its own GPUs"
     )
     command.add_argument("--scheduler", default="", metavar="ADDRESS", help="run steps on an existing Dask cluster")
@@ -67,6 +74,7 @@ def _reproduce(parsed: argparse.Namespace) -> int:
         parsed.study,
         out=parsed.out,
         only=parsed.only,
+        force=parsed.force,
         jobs=parsed.jobs,
         scheduler=parsed.scheduler,
         minutes=parsed.minutes,

@@ -120,6 +120,10 @@ def test_reproduce_passes_its_options_on(monkeypatch, tmp_path):
         tmp_path,
         "--only",
         "a",
+        "--force",
+        "a",
+        "--force",
+        "b",
         "--jobs",
         2,
         "--scheduler",
@@ -130,7 +134,7 @@ def test_reproduce_passes_its_options_on(monkeypatch, tmp_path):
         "--report-only",
     ]
     assert run("reproduce", "quick", *options) == 75
-    named = {"out": tmp_path, "only": "a", "jobs": 2, "scheduler": "tcp://x", "minutes": 1.5}
+    named = {"out": tmp_path, "only": "a", "force": ["a", "b"], "jobs": 2, "scheduler": "tcp://x", "minutes": 1.5}
     assert asked == [(("quick",), named | {"dry_run": True, "report_only": True})]
 
 

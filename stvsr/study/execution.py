@@ -4,6 +4,7 @@ import contextvars
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import papermill
@@ -14,10 +15,10 @@ from traitlets.config import Config
 
 from stvsr.errors import InputError
 from stvsr.runs.deadline import STOPPED, deadline
-from stvsr.runs.files import read_json, write_json
+from stvsr.runs.files import write_json
 from stvsr.runs.lock import locked
 from stvsr.runs.set_aside import set_aside
-from stvsr.runs.stamp import differences, make_stamp, products
+from stvsr.runs.stamp import differences, make_stamp, products, read_stamp
 from stvsr.study.keys import files_read
 from stvsr.study.plan import Plan
 from stvsr.training.launch import FILES
@@ -103,24 +104,33 @@ def _run_alone(plan: Plan, out: Path, folder: Path, threads: int) -> tuple[str, 
 def _set_stale_aside(folder: Path, plan: Plan, read: dict[str, str]) -> None:
     """Move aside what other code or inputs left in a step's folder, because a notebook keeps what looks like its own.
 
-    Parameters are not compared: trainings and evaluations carry stamps of what they were made from, and compare those
-    parameters that matter to them.
+    A forced step keeps nothing. Parameters are not compared: trainings and evaluations carry stamps of what they were
+    made from, and compare those parameters that matter to them.
     """
-    try:
-        record = read_json(folder / "step.json")
-        before = record["parts"]
-    except (InputError, KeyError):
-        return
-    now = plan.parts
+    record = read_stamp(folder / "step.json")
+    if plan.forced:
+        _move_aside(plan, folder, record, "forced", None)
+    elif "parts" in record:
+        why, names = _stale(record, plan.parts, read)
+        if why:
+            _move_aside(plan, folder, record, why, names)
+
+
+def _stale(record: dict, now: dict, read: dict[str, str]) -> tuple[str, Sequence[str] | None]:
+    """Return why the result of a step is stale, empty when it is not, and the entries to move aside, None for all."""
+    before = record["parts"]
     code = list(differences(_code(before), _code(now)))
     inputs = list(differences(before["inputs"], now["inputs"]))
     if before["upstream"] != now["upstream"]:
         inputs += differences(record.get("read", {}), read) if record.get("read") else ["an earlier step"]
-    if not code and not inputs:
-        return
     why = ", ".join(["code of " + name.removesuffix(" changed") + " changed" for name in code] + inputs)
-    names = [entry.name for entry in folder.iterdir() if entry.name != "step.json" and not entry.name.startswith(".")]
-    if aside := set_aside(folder, why, names if code else FILES):
+    return why, None if code else FILES
+
+
+def _move_aside(plan: Plan, folder: Path, record: dict, why: str, names: Sequence[str] | None) -> None:
+    """Move entries of a step's folder aside, None for all; its record stays, and a copy goes with them."""
+    visible = [entry.name for entry in folder.iterdir() if entry.name != "step.json" and not entry.name.startswith(".")]
+    if aside := set_aside(folder, why, visible if names is None else names):
         write_json(aside / "step.json", record)
         print(f"{plan.step.name}: what was made before is now in {aside} ({why})", flush=True)
 

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from stvsr.runs.deadline import deadline
 from stvsr.runs.hashes import package_hash
 from stvsr.runs.lock import locked
 from stvsr.runs.signals import ending
+from stvsr.runs.stamp import read_stamp
 from stvsr.study.check import Machine, print_faults
 from stvsr.study.execution import run_step
 from stvsr.study.manifest import write_manifest
@@ -34,6 +35,7 @@ def reproduce(
     *,
     out: Path | None = None,
     only: str = "",
+    force: Sequence[str] = (),
     jobs: int = 1,
     scheduler: str = "",
     minutes: float = 0,
@@ -48,6 +50,7 @@ def reproduce(
         study: a name in notebooks/studies or a TOML file.
         out: run folder, reports/NAME by default; one process at a time works in it.
         only: run this step and what it needs.
+        force: steps that run although nothing changed; their old results are moved aside.
         jobs: steps at once on this machine, among which its GPUs are divided.
         scheduler: address of a Dask cluster that runs the steps instead.
         minutes: after this time start no step, and stop trainings with checkpoints.
@@ -63,7 +66,7 @@ def reproduce(
     if report_only:
         print(f"report: {_build_report(parsed.out)}")
         return 0
-    plans = make_plans(parsed, only)
+    plans = make_plans(parsed, only, force)
     for plan in plans.values():
         print(f"{'run ' if plan.run else 'skip'} {plan.step.name:28s} {plan.reason}")
     faults = print_faults(parsed, [name for name, plan in plans.items() if plan.run], Machine(jobs, not scheduler))
@@ -82,14 +85,24 @@ def _run(study: Study, plans: dict[str, Plan], jobs: int, scheduler: str) -> int
         states = run_plans(study, plans, jobs, scheduler)
     except KeyboardInterrupt:
         write_manifest(study, plans, started)
-        print(f"{RESUME} ({study.out})", flush=True)
+        print(_resume(study, plans, started), flush=True)
         raise
     write_manifest(study, plans, started)
     if any(state == "stopped" for state in states.values()):
-        print(f"{RESUME} ({study.out})")
+        print(_resume(study, plans, started))
         return 75
     print(f"report: {_build_report(study.out)}")
     return 1 if any(state in ("failed", "blocked") for state in states.values()) else 0
+
+
+def _resume(study: Study, plans: dict[str, Plan], started: float) -> str:
+    """Return how a run that began at `started` is continued: a forced step that has begun is not forced again."""
+    begun = [
+        f"--force {name}"
+        for name, plan in plans.items()
+        if plan.forced and read_stamp(study.out / "steps" / name / "step.json").get("started", 0) >= started
+    ]
+    return f"{RESUME}{', without ' * bool(begun)}{' '.join(begun)} ({study.out})"
 
 
 def _build_report(folder: Path) -> Path:
@@ -139,7 +152,7 @@ def _settle(name: str, plans: dict[str, Plan], states: dict[str, str], out: Path
     if failed:
         if not failed < set(step.optional) or any(states[needed] == "stopped" for needed in failed):
             return "blocked"
-        plans[name] = _plan_step(step.without(failed), out, plans)
+        plans[name] = _plan_step(step.without(failed), out, plans, forced=plans[name].forced)
     if not plans[name].run:
         return "unchanged"
     return "stopped" if time.time() > deadline() else ""

@@ -1,5 +1,7 @@
 """One step: its record, and results of other code or inputs moved aside."""
 
+import dataclasses
+
 import pytest
 from studies import two
 
@@ -75,6 +77,20 @@ def test_a_second_supersession_keeps_the_first(step):
         fill(plan, folder, modules={"stvsr.losses": f"version {number}"})
         run_step(plan, out)
     assert sorted(path.name for path in folder.glob(".superseded-*")) == [".superseded-1", ".superseded-2"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_forced_step_starts_from_an_empty_folder(step, damaged):
+    plan, out, folder = step
+    fill(plan, folder)
+    if damaged:
+        (folder / "step.json").write_bytes(b"\xff{")
+    run_step(dataclasses.replace(plan, forced=True), out)
+    aside = folder / ".superseded-1"
+    assert sorted(path.name for path in folder.iterdir() if not path.name.startswith(".")) == ["step.json"]
+    assert all((aside / name).read_text() == name for name in (*TRAINED, "outputs"))
+    assert (aside / "why.txt").read_text().endswith(": forced\n")
+    assert read_json(aside / "step.json").get("status") == (None if damaged else "stopped")
 
 
 def test_a_record_that_is_damaged_is_replaced(step):

@@ -49,6 +49,43 @@ def test_the_chain_runs_once_and_then_only_what_changed(room, capsys, built):
     ]
 
 
+def test_a_forced_step_is_made_again_and_its_old_result_kept(room):
+    two(room)
+    out = room / "reports" / "s"
+    assert reproduce("s") == 0
+    assert reproduce("s", force=["first"]) == 0
+    assert (out / "steps/first/.superseded-1/generator.safetensors").read_text() == "xxx"
+    assert (out / "steps/first/generator.safetensors").read_text() == "xxx"
+    assert [step["reason"] for step in read_json(out / "run.json")["steps"]] == ["forced", "a step it needs runs again"]
+    assert not (out / "steps/second/.superseded-1").exists()
+    assert {reason for _, reason in reasons().values()} == {"unchanged"}
+
+
+def test_only_forced_steps_that_have_begun_are_not_to_be_forced_again(room, monkeypatch, capsys):
+    two(room)
+    monkeypatch.setattr(execution.papermill, "execute_notebook", lambda *given, **named: None)
+    assert reproduce("s") == 0
+
+    def first_until_the_time_is_over(*given, **named):
+        monkeypatch.setenv("STVSR_DEADLINE", "0")
+
+    monkeypatch.setattr(execution.papermill, "execute_notebook", first_until_the_time_is_over)
+    assert reproduce("s", force=["first", "second"]) == 75
+    out = room / "reports" / "s"
+    assert f"run the same command to continue, without --force first ({out})" in capsys.readouterr().out
+    assert reproduce("s", force=["second"]) == 75
+    assert f"run the same command to continue ({out})" in capsys.readouterr().out
+
+
+def test_a_forced_step_that_can_do_without_a_failed_arm_stays_forced(room):
+    arms_and_table(room, failing="none")
+    plans = make_plans(load_study("s"), force=["evaluate"])
+    states = {"single": "done", "a-s0": "done", "b-s0": "failed", "c-s0": "done"}
+    assert pipeline._settle("evaluate", plans, states, room / "reports/s") == ""
+    assert plans["evaluate"].step.needs == ("a-s0", "c-s0")
+    assert plans["evaluate"].forced
+
+
 def test_a_failure_keeps_the_traceback_blocks_what_needs_it_and_lets_the_rest_go_on(room, capsys, built):
     two(room)
     notebook(

@@ -8,6 +8,7 @@ from studies import ONE, PARAMETERS, READ, READ_PARAMETERS, TWO, notebook, reaso
 from stvsr.errors import InputError
 from stvsr.runs.files import read_json, write_json
 from stvsr.runs.stamp import make_stamp, products
+from stvsr.study.keys import files_read
 from stvsr.study.pipeline import reproduce
 from stvsr.study.plan import make_plans
 from stvsr.study.study_file import load_study
@@ -65,6 +66,45 @@ def test_only_takes_a_step_and_what_it_needs(room):
     assert list(reasons("second")) == ["first", "second"]
     with pytest.raises(InputError, match=r"step 'secnd' is unknown: did you mean second\?"):
         reasons("secnd")
+
+
+def test_a_forced_step_runs_and_so_does_what_needs_it(room, capsys):
+    two(room)
+    assert make_plans(load_study("s"), force=["first"])["first"].reason == "never run"
+    done(room)
+    assert reproduce("s", force=["first"], dry_run=True) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=2) for line in lines] == [
+        ["run", "first", "forced"],
+        ["run", "second", "a step it needs runs again"],
+    ]
+    plans = make_plans(load_study("s"), force=["second", "first"])
+    assert [(plan.reason, plan.forced) for plan in plans.values()] == [("forced", True)] * 2
+    assert [plan.run for plan in make_plans(load_study("s"), force=["second"]).values()] == [False, True]
+
+
+def test_a_forced_step_must_exist_and_be_among_those_of_only(room):
+    two(room)
+    with pytest.raises(InputError, match=r"^step 'secnd' is unknown: did you mean second\?$"):
+        make_plans(load_study("s"), force=["first", "secnd"])
+    with pytest.raises(
+        InputError, match=r"^step second is forced, but first does not need it: drop --only or --force$"
+    ):
+        make_plans(load_study("s"), "first", ["second"])
+    assert make_plans(load_study("s"), "second", ["first"])["first"].forced
+
+
+def test_a_file_that_was_replaced_after_a_step_read_it_makes_the_step_run_again(room):
+    two(room)
+    folder = load_study("s").out / "steps" / "first"
+    folder.mkdir(parents=True)
+    weights = folder / "generator.safetensors"
+    weights.write_text("weights")
+    done(room, read=files_read(load_study("s").steps["second"], load_study("s").out))
+    write_json(folder / "step.json", read_json(folder / "step.json") | {"read": {}})
+    assert reasons()["second"] == (False, "unchanged")
+    weights.write_text("weights of a forced run that ended before the second step")
+    assert reasons() == {"first": (False, "unchanged"), "second": (True, "first/generator.safetensors changed")}
 
 
 def test_a_dry_run_says_what_would_run_and_does_nothing(room, capsys, built):
