@@ -274,11 +274,12 @@ class _Checks:
     def processes(self, config: PretrainingConfig | FinetuningConfig, step: Step) -> list[str]:
         """Return what is wrong with the device, the number of processes, and the compiler."""
         faults: list[str] = []
-        processes, batch = int(step.parameters.get("processes", 1)), config.optim.batch
+        processes = int(step.parameters.get("processes", 1))
         if processes < 1:
             faults.append(f"processes is {processes}: at least 1")
-        elif batch % processes:
-            faults.append(f"batch is {batch}: it must be a multiple of the {processes} processes")
+        else:
+            with noted(faults):
+                config.optim.share(processes)
         if not self.machine.local:
             return faults
         with noted(faults):

@@ -59,6 +59,27 @@ class AdversarialState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """One of `count` equal parts of a batch: the first zeroes the gradients, the last makes the update."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether the update begins here."""
+        return self.index == 0
+
+    @property
+    def last(self) -> bool:
+        """Whether the update ends here."""
+        return self.index == self.count - 1
+
+
+WHOLE = MicroBatch()  # the batch in one
+
+
+@dataclass(frozen=True, kw_only=True)
 class Term:
     """One term of the generator's loss. `adversarial`: it depends on a discriminator's score, and is faded in."""
 
@@ -118,13 +139,13 @@ def estimate_flows(network: nn.Module, frames: Tensor, shrink: int) -> Tensor:
 
 
 def discriminator_step(
-    state: AdversarialState, outputs: list[Tensor], batch: Batch, noise: torch.Generator
+    state: AdversarialState, outputs: list[Tensor], batch: Batch, noise: torch.Generator, micro: MicroBatch = WHOLE
 ) -> dict[str, Tensor]:
     """Train D on detached outputs, equations (3) and (4); return its named losses and mean probabilities."""
     arm, discriminator = state.arm, state.ddp_discriminator
     assert discriminator is not None
     optimizer = state.optimizers["discriminator"]
-    if not arm.accumulating:
+    if micro.first and not arm.accumulating:
         optimizer.zero_grad(set_to_none=True)
     truth, generated = batch["truth"], outputs[0].detach()
     discriminator_loss = losses.DISCRIMINATOR_LOSSES[arm.adversarial_loss]
@@ -150,8 +171,9 @@ def discriminator_step(
     if arm.r1:
         terms["r1"] = losses.r1_penalty(real_scores, real)
         loss = loss + arm.r1 / 2 * terms["r1"]
-    loss.backward()
-    terms["gradient_discriminator"] = clip_and_step(optimizer, state.discriminator_clip)
+    (loss / micro.count).backward()
+    if micro.last:
+        terms["gradient_discriminator"] = clip_and_step(optimizer, state.discriminator_clip)
     return {name: value.detach() for name, value in terms.items()}
 
 
@@ -177,7 +199,12 @@ def flow_discriminator_terms(
 
 
 def generator_step(
-    state: AdversarialState, outputs: list[Tensor], batch: Batch, noise: torch.Generator, fade: float = 1.0
+    state: AdversarialState,
+    outputs: list[Tensor],
+    batch: Batch,
+    noise: torch.Generator,
+    fade: float = 1.0,
+    micro: MicroBatch = WHOLE,
 ) -> dict[str, Tensor]:
     """Train G (and the flow network) with D frozen; return its losses and each term's gradient norm at G's output.
 
@@ -190,6 +217,7 @@ def generator_step(
         batch: `truth`, `hr` and what the discriminator needs (`finetuning.prepare`).
         noise: seeds the labels.
         fade: factor of the adversarial terms, from 0 to 1 in the first steps.
+        micro: which share of the update's batch this is.
     """
     arm, networks, optimizers = state.arm, state.networks, state.optimizers
     generated = [output.detach().requires_grad_() for output in outputs]
@@ -198,14 +226,15 @@ def generator_step(
         networks.discriminator.requires_grad_(arm.accumulating)
     with state.precision.autocast():
         terms = generator_terms(state, generated, batch, noise)
-    optimizers["generator"].zero_grad(set_to_none=True)
-    if networks.flow:
+    if micro.first:
+        optimizers["generator"].zero_grad(set_to_none=True)
+    if micro.first and networks.flow:
         optimizers["flow"].zero_grad(set_to_none=True)
 
     logged: dict[str, Tensor] = {}
     gradients_at_output = [torch.zeros_like(output) for output in generated]
     for name, term in terms.items():
-        loss = term.weight * (fade if term.adversarial else 1.0) * term.value.float()
+        loss = term.weight * (fade if term.adversarial else 1.0) * term.value.float() / micro.count
         if term.adversarial and arm.accumulating and networks.discriminator:
             # the 2019 code: G's loss also adds to D's gradients, with the wrong labels
             loss.backward(inputs=list(networks.discriminator.parameters()), retain_graph=True)
@@ -217,11 +246,15 @@ def generator_step(
         gradients_at_output = [total + own for total, own in zip(gradients_at_output, at_output, strict=True)]
         accumulate(flow_parameters, gradients[len(generated) :])
         # a loss is the mean over this process's share: the root makes the norm that of the whole batch, on average
-        logged |= {name: term.value.detach(), f"gradient_{name}": norm(at_output) / state.processes**0.5}
+        logged |= {
+            name: term.value.detach(),
+            f"gradient_{name}": norm(at_output) / (state.processes / micro.count) ** 0.5,
+        }
 
     torch.autograd.backward(outputs, gradients_at_output)
-    logged["gradient_generator"] = clip_and_step(optimizers["generator"], state.clip)
-    if networks.flow:
+    if micro.last:
+        logged["gradient_generator"] = clip_and_step(optimizers["generator"], state.clip)
+    if micro.last and networks.flow:
         distributed.average_gradients(networks.flow)
         clip_and_step(optimizers["flow"], 0.0)
     if networks.discriminator:

@@ -104,9 +104,7 @@ def batches(
     dataset: SeptupletDataset, optim: OptimConfig, start: int, rank: distributed.Rank, workers: int
 ) -> Iterator[tuple[int, Batch]]:
     """Yield (step, batch on the device) from `start` on, this process's share of each."""
-    if optim.batch % rank.world:
-        raise InputError(f"batch is {optim.batch}: it must be a multiple of the {rank.world} processes")
-    share = optim.batch // rank.world
+    share = optim.share(rank.world)
     plan = [
         list(range(step * optim.batch + rank.index * share, step * optim.batch + (rank.index + 1) * share))
         for step in range(start, optim.steps)
@@ -118,3 +116,9 @@ def batches(
     )
     for step, batch in enumerate(progress, start):
         yield step, {name: tensor.to(rank.device, non_blocking=True) for name, tensor in batch.items()}
+
+
+def micro_batches(batch: Batch, count: int) -> list[Batch]:
+    """Return a batch in `count` equal parts, views of it."""
+    parts = {name: tensor.chunk(count) for name, tensor in batch.items()}
+    return [{name: tensors[index] for name, tensors in parts.items()} for index in range(count)]

@@ -30,8 +30,8 @@ from stvsr.models.spynet import load_spynet
 from stvsr.models.vgg import VGGFeatures
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.training import distributed
-from stvsr.training.adversarial import AdversarialState, Networks, discriminator_step, generator_step
-from stvsr.training.batches import Batch, DataConfig, sample_config
+from stvsr.training.adversarial import AdversarialState, MicroBatch, Networks, discriminator_step, generator_step
+from stvsr.training.batches import Batch, DataConfig, micro_batches, sample_config
 from stvsr.training.from_parameters import build_config
 from stvsr.training.launch import main
 from stvsr.training.optimisation import OptimConfig
@@ -147,17 +147,49 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
             # of labels: the same after a resume, another one in each process
             noise = torch.Generator().manual_seed(optim.seed * 1_000_003 + step + rank.index * 2**40)
             fade = min(1.0, (step + 1) / config.fade) if config.fade else 1.0
-            batch = prepare(batch, arm)
-            outputs = forward_generator(generator, batch, arm, precision)
-            terms: dict[str, Tensor | float] = {}
-            if networks.discriminator and not gap.skip():
-                terms |= discriminator_step(state, outputs, batch, noise)
-            terms |= generator_step(state, outputs, batch, noise, fade)
+            parts = micro_batches(prepare(batch, arm), optim.accumulate)
+            train_d = bool(networks.discriminator) and not gap.skip()
+            terms: dict[str, Tensor | float] = {**update(state, generator, parts, noise, fade, discriminator=train_d)}
             terms |= gap.update(terms, step + 1)
             if session.end_step(step, terms):
                 return False
     session.finish(task="fine-tuning", arm=arm.name, start=config.initial_weights)
     return True
+
+
+def update(
+    state: AdversarialState,
+    generator: nn.Module,
+    parts: list[Batch],
+    noise: torch.Generator,
+    fade: float,
+    *,
+    discriminator: bool,
+) -> dict[str, Tensor]:
+    """Update D (if `discriminator`), then G; return the mean of each term over the micro-batches.
+
+    Several micro-batches are generated once for D, without a graph, and again for G: their graphs together would take
+    the memory that dividing the batch saves.
+    """
+    arm, precision, logged = state.arm, state.precision, []
+    micros = [MicroBatch(index=index, count=len(parts)) for index in range(len(parts))]
+    with torch.set_grad_enabled(len(parts) == 1):
+        outputs = [
+            forward_generator(generator, part, arm, precision) for part in parts if discriminator or len(parts) == 1
+        ]
+    if discriminator:
+        for micro, part, output in zip(micros, parts, outputs, strict=True):
+            logged.append(discriminator_step(state, output, part, noise, micro))
+    for micro, part in zip(micros, parts, strict=True):
+        output = outputs[0] if len(parts) == 1 else forward_generator(generator, part, arm, precision)
+        logged.append(generator_step(state, output, part, noise, fade, micro))
+    return means(logged)
+
+
+def means(logged: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of each name over the entries that have it."""
+    names = dict.fromkeys(name for entry in logged for name in entry)
+    return {name: torch.stack([entry[name] for entry in logged if name in entry]).mean() for name in names}
 
 
 def build_networks(arm: Arm, config: FinetuningConfig) -> Networks:

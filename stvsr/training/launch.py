@@ -31,7 +31,7 @@ CHECKPOINT_NEW = "checkpoint-new.safetensors"  # for a moment, while the other t
 FILES = (GENERATOR, CHECKPOINT, CHECKPOINT_BEFORE, CHECKPOINT_NEW, LOG, "crops", "tensorboard", CONFIG, IDENTITY)
 # how a training runs and what it shows, and an arm's prose (`stvsr.arms.PROSE`): they do not change the result
 NOT_IDENTITY = (
-    "workers", "log_every", "save_every", "validate_every", "crops_every", "device",
+    "workers", "accumulate", "log_every", "save_every", "validate_every", "crops_every", "device",
     "label", "kind", "description", "twin",
 )  # fmt: skip
 START = ("initial_weights",)  # settings that name weights to begin with

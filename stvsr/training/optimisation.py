@@ -10,13 +10,6 @@ from stvsr.errors import InputError, unknown
 from stvsr.runs.device import PRECISIONS
 
 
-def descend(loss: Tensor, optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
-    """Zero, back-propagate, clip and step; return the gradient's norm as `clip_and_step` does."""
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    return clip_and_step(optimizer, clip)
-
-
 def clip_and_step(optimizer: torch.optim.Optimizer, clip: float) -> Tensor:
     """Clip the gradients that are there, 0 for no limit, and step; return their norm before clipping."""
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -32,8 +25,10 @@ SCHEDULES = ("constant", "cosine", "step")
 class OptimConfig:
     """Optimiser settings.
 
-    steps, batch: of updates and of samples in each (over all processes). learning_rate: of Adam at its highest.
-    schedule: constant, cosine (to 1% at the end) or step (a tenth after `decay_at` of the steps). warmup: steps.
+    steps, batch: of updates and of samples in each (over all processes). accumulate: micro-batches that each process
+    computes one after the other, to save memory; an update takes the mean of their gradients. learning_rate: of Adam at
+    its highest. schedule: constant, cosine (to 1% at the end) or step (a tenth after `decay_at` of the steps). warmup:
+    steps.
     clip_gradient: norm, 0 for none. ema: decay of the averaged weights that are saved (`average_decay`), 0 for none.
     precision: auto, full or bfloat16 (`precision.Precision`). compile: torch.compile. log_every, save_every: steps.
     seed: of everything.
@@ -41,6 +36,7 @@ class OptimConfig:
 
     steps: int = 1000
     batch: int = 4
+    accumulate: int = 1
     learning_rate: float = 1e-4
     schedule: str = "cosine"
     decay_at: float = 0.5
@@ -57,6 +53,9 @@ class OptimConfig:
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:
             raise InputError(f"steps is {self.steps} and batch {self.batch}: both must be at least 1")
+        if self.accumulate < 1:
+            raise InputError(f"accumulate is {self.accumulate}: it must be at least 1")
+        self.share(1)
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate is {self.learning_rate}: it must be positive")
         if self.schedule not in SCHEDULES:
@@ -73,6 +72,18 @@ class OptimConfig:
             raise InputError(f"decay_at is {self.decay_at}: a share of the steps, above 0 and at most 1")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: an integer from 0 to {2**32 - 1}")
+
+    def share(self, processes: int) -> int:
+        """Return how many samples of each batch one of the processes gets.
+
+        Raises:
+            InputError: the batch cannot be divided into equal micro-batches.
+        """
+        if self.batch % (processes * self.accumulate):
+            factors = {f"{processes} processes": processes, f"accumulate of {self.accumulate}": self.accumulate}
+            named = " times the ".join(name for name, factor in factors.items() if factor > 1)
+            raise InputError(f"batch is {self.batch}: it must be a multiple of the {named}")
+        return self.batch // processes
 
 
 def learning_rate(step: int, optim: OptimConfig) -> float:

@@ -15,10 +15,10 @@ from stvsr.errors import InputError, unknown
 from stvsr.models.generators import PRESETS, generate, start_generator
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.training import distributed
-from stvsr.training.batches import DataConfig, sample_config
+from stvsr.training.batches import DataConfig, micro_batches, sample_config
 from stvsr.training.from_parameters import build_config
 from stvsr.training.launch import main
-from stvsr.training.optimisation import OptimConfig, descend
+from stvsr.training.optimisation import OptimConfig, clip_and_step
 from stvsr.training.session import Session
 
 
@@ -83,11 +83,16 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
 
     with session:
         for step, batch in session.batches():
-            with precision.autocast():
-                output = generate(network, batch["lr"], batch.get("flows"))  # (B, 1, 3, H, W)
-                loss = pixel_loss(output.float(), batch["hr"])
-            norm = descend(loss, optimizer, optim.clip_gradient)
-            if session.end_step(step, {"pixel": loss.detach(), "gradient_pixel": norm}):
+            values = []
+            optimizer.zero_grad(set_to_none=True)
+            for part in micro_batches(batch, optim.accumulate):
+                with precision.autocast():
+                    output = generate(network, part["lr"], part.get("flows"))  # (B / accumulate, 1, 3, H, W)
+                    loss = pixel_loss(output.float(), part["hr"])
+                (loss / optim.accumulate).backward()
+                values.append(loss.detach())
+            norm = clip_and_step(optimizer, optim.clip_gradient)
+            if session.end_step(step, {"pixel": torch.stack(values).mean(), "gradient_pixel": norm}):
                 return False
     session.finish(task="pretraining", start=config.initial_weights)
     return True

@@ -127,6 +127,8 @@ PLANTED = {
                                   "step pretrain will make no rbpn.pth: choose from generator.safetensors"),
     "fewer frames than a protocol needs": (("frames = 0", "frames = 3"), "frames is 3: these protocols need at least"),
     "a batch that processes cannot share": (("processes = 1", "processes = 3"), "it must be a multiple of the 3"),
+    "a batch that cannot be divided": (("processes = 1", "processes = 1\naccumulate = 4"),
+                                       "batch is 2: it must be a multiple of the accumulate of 4"),
     "no process": (("processes = 1", "processes = 0"), "processes is 0: at least 1"),
     "the whole official list without validation": (('split = "train"', 'split = "official-train"'),
                                                    "split official-train leaves nothing of"),

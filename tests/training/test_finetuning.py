@@ -31,7 +31,7 @@ from stvsr.training.adversarial import (
     generator_step,
     generator_terms,
 )
-from stvsr.training.batches import open_dataset, sample_config
+from stvsr.training.batches import micro_batches, open_dataset, sample_config
 from stvsr.training.finetuning import (
     FinetuningConfig,
     ScoreGap,
@@ -41,6 +41,7 @@ from stvsr.training.finetuning import (
     finetune,
     forward_generator,
     prepare,
+    update,
 )
 from stvsr.training.launch import identity
 from stvsr.training.optimisation import average_decay
@@ -250,6 +251,70 @@ def test_the_adversarial_weight_is_faded_in(data):
         pulls.append(torch.cat([gradient.flatten() for gradient in gradients(state.networks.generator)]).norm().item())
     assert pulls == pytest.approx([0.0, pulls[2] / 2, pulls[2]], rel=1e-4)
     assert pulls[2] > 0
+
+
+# ---- micro-batches
+
+
+@pytest.mark.parametrize(
+    "name", ["modern", "recurrent-d-flow", "ladder-3-gradient", "triplet-d-pingpong", "perceptual"]
+)
+def test_accumulated_gradients_are_those_of_the_whole_batch(data, name):
+    """Without norms and random labels, which depend on how a batch is divided.
+
+    Tolerance 3e-5 of the largest gradient of a network: sums in another order, and for G through a D that Adam moved.
+    """
+    arm = dataclasses.replace(ARMS[name], norm="none", soft_labels=False)
+    found = []
+    for count in (1, 2, 4):
+        state, batch = play(configure(data, name, batch=4), arm)
+        d = state.networks.discriminator is not None
+        logged = update(state, state.networks.generator, micro_batches(batch, count), noise(), 0.5, discriminator=d)
+        learning = {
+            player: network for player, network in state.networks.named_children() if player in state.optimizers
+        }
+        found.append(({player: gradients(network) for player, network in learning.items()}, logged))
+    (whole, terms), *divided = found
+    for parts, logged in divided:
+        for player in whole:
+            largest = max(gradient.abs().max().item() for gradient in whole[player])
+            assert largest > 0
+            for mine, expected in zip(parts[player], whole[player], strict=True):
+                assert torch.allclose(mine, expected, rtol=0, atol=3e-5 * largest), player
+        assert logged.keys() == terms.keys()
+        for term, value in terms.items():  # the mean of the parts' norms is at most the norm
+            sums = term in ("gradient_generator", "gradient_discriminator") or "gradient_" not in term
+            assert logged[term].item() == pytest.approx(value.item(), rel=1e-5 if sums else 0.2, abs=1e-7), term
+
+
+@pytest.mark.parametrize(
+    ("count", "discriminator", "forwards"), [(1, True, 1), (1, False, 1), (2, True, 4), (2, False, 2)]
+)
+def test_micro_batches_are_generated_again_for_g_without_their_graphs_for_d(
+    data, monkeypatch, count, discriminator, forwards
+):
+    state, batch = play(configure(data, "recurrent-d"))
+    graphs = []
+
+    def forward(*given):
+        outputs = forward_generator(*given)
+        graphs.append(outputs[0].requires_grad)
+        return outputs
+
+    monkeypatch.setattr(finetuning, "forward_generator", forward)
+    parts = micro_batches(batch, count)
+    update(state, state.networks.generator, parts, noise(), 1.0, discriminator=discriminator)
+    assert graphs == [False] * (forwards - count) + [True] * count
+
+
+def test_a_training_in_micro_batches_resumes_and_carries_gradients(data, tmp_path, monkeypatch):
+    config = configure(data, "original-faithful", steps=3, accumulate=2)
+    assert finetune(config, tmp_path / "whole")
+    monkeypatch.setenv("STVSR_DEADLINE", "1")
+    while not finetune(config, tmp_path / "pieces"):
+        pass
+    ours, theirs = (load_tensors(tmp_path / run / "generator.safetensors")[0] for run in ("whole", "pieces"))
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
 # ---- what D is shown
@@ -579,7 +644,7 @@ def test_a_discriminator_that_is_certain_for_too_long_stops_the_run():
 def test_a_collapsed_discriminator_stops_the_loop(data, tmp_path, monkeypatch):
     """The same through the loop: a step that always answers with certainty."""
 
-    def certain(state, outputs, batch, noise):
+    def certain(state, outputs, batch, noise, micro):
         return scores(1.0, 0.0)
 
     monkeypatch.setattr(finetuning, "discriminator_step", certain)

@@ -49,7 +49,7 @@ def changed(config, **changes):
 
 @pytest.mark.parametrize(
     "change",
-    [{"workers": 3}, {"log_every": 7}, {"save_every": 7}, {"device": "auto"}, {"validate_every": 9}],
+    [{"workers": 3}, {"accumulate": 2}, {"log_every": 7}, {"save_every": 7}, {"device": "auto"}, {"validate_every": 9}],
     ids=lambda change: next(iter(change)),
 )
 def test_what_cannot_change_the_result_repeats_and_discards_nothing(tmp_path, change):

@@ -23,18 +23,18 @@ from stvsr.data.clips import load_clips, split_of
 from stvsr.data.septuplets import SampleConfig
 from stvsr.degradation import bicubic_up, quantise
 from stvsr.errors import InputError
-from stvsr.models.generators import build_generator, load_generator, save_generator
+from stvsr.models.generators import build_generator, generate, load_generator, save_generator
 from stvsr.runs import deadline
-from stvsr.runs.device import Precision
+from stvsr.runs.device import Precision, seed_everything
 from stvsr.runs.files import as_json, from_json, load_tensors, read_json, read_log, save_tensors
-from stvsr.training import batches, distributed, optimisation, session, validation
+from stvsr.training import batches, distributed, optimisation, pretraining, session, validation
 from stvsr.training import log as training_log
 from stvsr.training.batches import DataConfig
 from stvsr.training.checkpoint import Checkpoint, Guard
 from stvsr.training.finetuning import FinetuningConfig, finetune
 from stvsr.training.launch import launch
 from stvsr.training.log import Log
-from stvsr.training.optimisation import average_decay, descend, learning_rate
+from stvsr.training.optimisation import average_decay, clip_and_step, learning_rate
 from stvsr.training.pretraining import PretrainingConfig, pretrain
 
 ALONE = distributed.Rank(index=0, world=1, device=torch.device("cpu"))
@@ -134,6 +134,8 @@ def test_the_decay_of_the_average_rises_and_the_start_is_forgotten():
     [
         ({"steps": 0}, "steps is 0"),
         ({"batch": 0}, "batch 0"),
+        ({"accumulate": 0}, "accumulate is 0: it must be at least 1"),
+        ({"batch": 4, "accumulate": 3}, "batch is 4: it must be a multiple of the accumulate of 3$"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: it must be positive"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"schedule": "cosin"}, "schedule 'cosin' is unknown: choose from constant, cosine, step"),
@@ -250,9 +252,40 @@ def test_overfit_shows_its_progress_or_says_there_is_none(data):
 def test_the_gradient_is_clipped_and_its_norm_logged_before(data, tmp_path):
     weight = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
     optimizer = torch.optim.SGD([weight], lr=1.0)
-    norm = descend((weight**2).sum() / 2, optimizer, 0.5)
+    ((weight**2).sum() / 2).backward()
+    norm = clip_and_step(optimizer, 0.5)
     assert norm.item() == pytest.approx(5.0)
     assert torch.allclose(weight.detach(), torch.tensor([3.0 - 0.3, 4.0 - 0.4]), atol=1e-5)
+
+
+def test_a_batch_in_one_is_the_textbook_step_bit_for_bit(data, tmp_path):
+    config = tiny.pretraining(data, steps=1, learning_rate=1e-3, warmup=0)
+    pretrain(config, tmp_path)
+    seed_everything(config.optim.seed)
+    generator = build_generator("rbpn-tiny")
+    optimizer = torch.optim.Adam(generator.parameters(), lr=config.optim.learning_rate, foreach=True)
+    dataset = batches.open_dataset(config.data, batches.sample_config(generator, config.data), config.optim)
+    _, batch = next(batches.batches(dataset, config.optim, 0, ALONE, 0))
+    losses.pixel_loss(generate(generator, batch["lr"], batch["flows"]), batch["hr"]).backward()
+    optimizer.step()
+    expected = generator.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path).items())
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_gradients_give_the_same_training(data, tmp_path, monkeypatch, accumulate):
+    """Tolerance 2e-6 on weights that moved by up to 4 steps of 1e-3: gradients are summed in another order."""
+    sizes = []
+    monkeypatch.setattr(
+        pretraining, "generate", lambda network, lr, flows: sizes.append(len(lr)) or generate(network, lr, flows)
+    )
+    pretrain(tiny.pretraining(data, batch=4, clip_gradient=0.03), tmp_path / "plain")
+    pretrain(tiny.pretraining(data, batch=4, clip_gradient=0.03, accumulate=accumulate), tmp_path / "divided")
+    assert sizes == [4] * 4 + [4 // accumulate] * 4 * accumulate
+    assert largest_difference(tmp_path / "plain", tmp_path / "divided") < 2e-6
+    for term in ("pixel", "gradient_pixel"):
+        plain, divided = ([entry[term] for entry in logged(tmp_path / name)] for name in ("plain", "divided"))
+        assert plain == pytest.approx(divided, rel=1e-4)
 
 
 def test_bfloat16_trains_nearly_alike_and_is_never_chosen_for_a_cpu(data, tmp_path):
@@ -490,6 +523,10 @@ def test_processes_share_every_batch_without_overlap(data):
     odd = distributed.Rank(index=0, world=3, device=torch.device("cpu"))
     with pytest.raises(InputError, match=r"batch is 4: it must be a multiple of the 3 processes"):
         next(batches.batches(dataset, config, 0, odd, 0))
+    with pytest.raises(
+        InputError, match=r"batch is 4: it must be a multiple of the 2 processes times the accumulate of 4"
+    ):
+        next(batches.batches(dataset, dataclasses.replace(config, accumulate=4), 0, ranks[0], 0))
 
 
 def test_validation_patches_are_fixed_still_and_of_the_validation_split(tmp_path):
@@ -634,11 +671,12 @@ def test_ctrl_c_reaches_a_launched_training_which_saves_and_can_go_on(data, tmp_
     assert [entry["step"] for entry in logged(tmp_path)] == list(range(1, done + 2))
 
 
-def test_two_processes_equal_one(data, tmp_path):
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_two_processes_equal_one(data, tmp_path, accumulate):
     """Tolerance 1e-5 on weights that moved by up to 4 steps of 1e-3: gradients are summed in another order."""
-    config = tiny.pretraining(data, steps=4, batch=4)
+    config = tiny.pretraining(data, steps=4, batch=4, accumulate=accumulate)
     launch("stvsr.training.pretraining", config, tmp_path / "two", processes=2)
-    pretrain(config, tmp_path / "one")
+    pretrain(tiny.pretraining(data, steps=4, batch=4), tmp_path / "one")
     assert largest_difference(tmp_path / "one", tmp_path / "two") < 1e-5
     logs = [[entry["pixel"] for entry in logged(tmp_path / name)] for name in ("two", "one")]
     assert logs[0] == pytest.approx(logs[1], rel=1e-4)  # the means over both, not process 0's share
