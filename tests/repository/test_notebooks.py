@@ -204,9 +204,9 @@ def test_trainings_have_one_set_of_defaults(name: str, config_class: type):
         # the generator decides the scale, the arm what its losses need
         ("01_data_augmentation", SampleConfig, {"scale", "targets", "four_states", "hr_flow"}),
         ("04_ablation_evaluation", EvaluationConfig, set()),
-        # `clip` and `folder` are input and output; the notebook writes frames, which have no sound and no quality
+        # `clip` and `folder` are input and output; the notebook writes frames without sound; damage is printed
         ("05_upscale_your_video", UpscaleConfig,
-         {"input", "output", "inference", "compare", "overwrite", "crf", "audio"}),
+         {"input", "output", "inference", "compare", "overwrite", "crf", "audio", "strict"}),
         ("05_upscale_your_video", InferenceConfig, set()),
     ],
 )  # fmt: skip
