@@ -1,6 +1,7 @@
 """Shipped weights: small files that match their cards, with the scores that the cards claim."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -41,9 +42,9 @@ def test_card_describes_the_file(name: str):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", shipped_weights())
+@pytest.mark.parametrize("name", [name for name in shipped_weights() if not re.search(r"-s[1-9]$", name)])
 def test_claimed_scores_are_measured_again(name: str):
-    """Measured on the sample clips, which everyone has."""
+    """Measured on the sample clips, which everyone has; of several seeds of an arm the first."""
     claimed = next(part for part in read_json(WEIGHTS / f"{name}.json")["scores"] if part["data"] == "samples")
     measured = model_card.measure([name], claimed["data"], claimed["split"], claimed["clips"], claimed["frames"])
     for protocol, methods in claimed["scores"].items():
