@@ -158,7 +158,7 @@ def test_all_faults_come_at_once(tmp_path, data):
         "no test clips", "no training clips", "a patch larger than the frames", "a start of another preset",
         "an earlier step of another preset", "a start that is not there", "no process", "an unknown arm",
         "every clip without validation", "validation on training clips", "a decay after the end",
-        "negative validate_every",
+        "negative validate_every", "a batch that cannot be divided",
     )  # fmt: skip
     together = [planted for kind, planted in PLANTED.items() if kind not in hidden]
     found = faults(tmp_path, data, *(edit for edit, _ in together))
