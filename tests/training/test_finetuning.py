@@ -445,11 +445,11 @@ PROSE = ("label", "kind", "description", "twin")
 
 
 def differing(first: str, second: str) -> set[str]:
-    fields = [field.name for field in dataclasses.fields(Arm) if field.name not in PROSE]
+    fields = [field.name for field in dataclasses.fields(Arm) if field.name not in (*PROSE, "name")]
     return {name for name in fields if getattr(ARMS[first], name) != getattr(ARMS[second], name)}
 
 
-def test_each_rung_of_the_ladder_mends_exactly_one_fault():
+def test_each_rung_of_the_ladder_corrects_exactly_one_fault():
     steps = [differing(first, second) for first, second in itertools.pairwise(LADDER)]
     # the weights of a term are one fault: without flow the code used others than with it
     assert steps == [{"pixel", "adversarial"}, {"vgg_input"}, {"detached"}, {"accumulating"}, {"four_states"}]
