@@ -79,7 +79,8 @@ def test_unknown_names_list_the_known_ones():
 def test_shipped_weights_load_at_the_size_of_their_preset():
     for name in shipped_weights():
         network, meta = load_generator(name)
-        assert same_size(network, name.removesuffix("-adversarial"))
+        preset = name.removesuffix("-adversarial")
+        assert same_size(network, preset if preset in PRESETS else "rbpn-small")  # the study of time has one generator
         assert meta["sha256"]
 
 
