@@ -136,12 +136,7 @@ def _pairs(
     judged: Mapping[str, pd.DataFrame], control: str | None, twins: Mapping[str, str], demonstrations: Collection[str]
 ) -> list[tuple[str, str]]:
     """Return (arm, reference): each arm's control, then its twin; demonstrations meet only each other."""
-    pairs = (
-        (arm, name)
-        for arm in judged
-        for name in dict.fromkeys([None if arm in demonstrations else control, twins.get(arm)])
-        if name
-    )
+    pairs = ((arm, name) for arm in judged for name in dict.fromkeys([control, twins.get(arm)]) if name)
     return [
         (arm, name)
         for arm, name in pairs

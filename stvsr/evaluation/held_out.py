@@ -27,8 +27,7 @@ from stvsr.evaluation.parallel import count_workers, run_jobs
 from stvsr.inference.upscaler import InferenceConfig, load_upscaler
 from stvsr.metrics.protocols import TRUTH, find_protocol
 from stvsr.metrics.scoring import evaluate
-from stvsr.models.basicvsr import PUBLISHED
-from stvsr.models.generators import load_generator, shipped_weights
+from stvsr.models.generators import known_weights, load_generator
 from stvsr.runs.deadline import STOPPED, deadline
 from stvsr.runs.device import pick_device
 from stvsr.runs.files import read_json, write_json, write_text
@@ -87,11 +86,11 @@ class EvaluationConfig:
     @property
     def methods(self) -> dict[str, str]:
         """Name -> weights, in the order of the tables, bicubic first."""
-        methods = {"bicubic": "bicubic"}
+        methods, known = {"bicubic": "bicubic"}, known_weights()
         for entry in self.generators:
             name, equals, weights = entry.partition("=")
             if not equals:  # a known name, which may have a dot in it (blind-0.032-s0), or a file
-                name, weights = entry if entry in (*shipped_weights(), *PUBLISHED) else Path(entry).stem, entry
+                name, weights = entry if entry in known else Path(entry).stem, entry
             if name in (*methods, TRUTH, "") or "/" in name or name.startswith("."):
                 raise InputError(
                     f"method {name} is named twice or cannot name a folder: write name=weights, each name once"

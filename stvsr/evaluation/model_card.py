@@ -17,8 +17,7 @@ import torch
 
 from stvsr.errors import InputError
 from stvsr.evaluation.held_out import EvaluationConfig, prepare_clips, score, summarise, table_of, upscale_clips
-from stvsr.models.basicvsr import PUBLISHED
-from stvsr.models.generators import WEIGHTS, load_generator, save_generator, shipped_weights
+from stvsr.models.generators import WEIGHTS, known_weights, load_generator, save_generator
 from stvsr.models.quantised import ZERO
 from stvsr.runs.files import write_json, write_text
 from stvsr.runs.hashes import digest
@@ -106,7 +105,7 @@ def export_weights(
         "arm": meta.get("arm", ""),
     }
     start = start or meta.get("start", "")
-    if start in (*shipped_weights(), *PUBLISHED):
+    if start in known_weights():
         described["start"] = start
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / path.name
@@ -164,17 +163,13 @@ def _score_rows(methods: dict[str, dict[str, float]]) -> list[str]:
 def main() -> None:
     """Run the command line of this module."""
     parser = argparse.ArgumentParser(description="export a trained generator into the package, with its model card")
-    known = shipped_weights()
+    known = known_weights()
     parser.add_argument("checkpoint")
     parser.add_argument("name")
     parser.add_argument("--recipe", required=True, help="how it was trained")
     parser.add_argument("--data", required=True, help="what it was trained on")
-    parser.add_argument(
-        "--base", default="", choices=(*known, *PUBLISHED, ZERO), help="write 8-bit differences from these weights"
-    )
-    parser.add_argument(
-        "--start", default="", choices=(*known, *PUBLISHED), help="weights that its first training began with"
-    )
+    parser.add_argument("--base", default="", choices=(*known, ZERO), help="write 8-bit differences from these weights")
+    parser.add_argument("--start", default="", choices=known, help="weights that its first training began with")
     parser.add_argument(
         "--brief", action="store_true", help="score 7 sample frames: for generators that need many seconds each"
     )

@@ -104,7 +104,7 @@ def load_generator(name_or_path: str | Path) -> tuple[Generator, dict]:
         return load_basicvsr(name).eval(), known
     path = weights_file(name)
     if not path:
-        names = ", ".join([*shipped_weights(), *PUBLISHED])
+        names = ", ".join(known_weights())
         raise InputError(f"generator {name} is neither a file nor a known name: choose from {names}")
     refuse_text(path)
     state, meta = load_tensors(path) if path.suffix == ".safetensors" else (read_state(path), {})
@@ -130,12 +130,17 @@ def shipped_weights() -> list[str]:
     return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
+def known_weights() -> list[str]:
+    """Return the names that stand for weights: shipped with the package, then published ones from pinned packages."""
+    return [*shipped_weights(), *PUBLISHED]
+
+
 def _base_state(base: str, generator: nn.Module) -> dict[str, Tensor]:
     """Return what 8-bit differences are from: published or shipped weights, or nothing."""
     if base == ZERO:
         return {name: torch.zeros_like(tensor) for name, tensor in generator.state_dict().items()}
-    if base not in (*PUBLISHED, *shipped_weights()):
-        raise unknown("base", base, [*PUBLISHED, *shipped_weights(), ZERO])
+    if base not in (known := known_weights()):
+        raise unknown("base", base, [*known, ZERO])
     return load_generator(base)[0].state_dict()
 
 

@@ -441,12 +441,9 @@ def test_the_2019_code_gives_exactly_its_twins_weights(data, tmp_path):
 # ---- the faults of 2019, one by one
 
 
-PROSE = ("label", "kind", "description", "twin")
-
-
 def differing(first: str, second: str) -> set[str]:
-    fields = [field.name for field in dataclasses.fields(Arm) if field.name not in (*PROSE, "name")]
-    return {name for name in fields if getattr(ARMS[first], name) != getattr(ARMS[second], name)}
+    one, other = (parameters_of(dataclasses.replace(ARMS[name], name="")) for name in (first, second))
+    return {name for name in one if one[name] != other[name]}
 
 
 def test_each_rung_of_the_ladder_corrects_exactly_one_fault():
