@@ -39,10 +39,10 @@ def table(run_folder: Path) -> str:
     held_out = [entry for entry in run["data"] if entry.get("degradation")]
     clips = ", ".join(f"{entry['clip']} ({entry['frames']} frames)" for entry in held_out)
     hardware = run["hardware"]["gpu"] or f"{run['hardware']['cores']} CPU cores ({run['hardware']['cpu']})"
-    seeds = len(run["seeds"])
+    seeds = int(summary["seeds"].max())
     return "\n".join([
         *lines, "",
-        f"`{run['command']}`: held-out clips {clips}; {seeds} seed{'s' * (seeds > 1)};"
+        f"`{run['command']}`: held-out clips {clips}; {seeds} seed{'s' * (seeds > 1)} of an arm;"
         f" {run['seconds'] / 60:.1f} minutes on {hardware}.",
         "PSNR and SSIM by protocol `literature-y`, the rest by `tecogan`; degradation BI, x4.", "",
         *attributions(run_folder),
@@ -67,7 +67,9 @@ def attributions(run_folder: Path) -> list[str]:
         twin = f" (twin `{found['reference'].iloc[0]}`)" if parts else ""
         lines.append(f"- `{arm}`{twin}: {'; '.join(parts) or 'its twin is not in this run: nothing is attributed'}.")
     scope = "these clips only" if rows["clips"].max() < FEWEST_CLIPS else "clips like these"
-    seeds = ", with one seed without the spread between trainings" if rows["seeds"].min() < 2 else ""
+    single = rows.loc[rows["seeds"] < 2, "arm"].unique()
+    of_which = f" ({', '.join(f'`{arm}`' for arm in single)})" if len(single) < rows["arm"].nunique() else ""
+    seeds = f", with one seed{of_which} without the spread between trainings" if len(single) else ""
     return [*lines, "", f"In brackets 95% intervals; they are about {scope}{seeds}."]
 
 

@@ -80,6 +80,11 @@ class Run:
         found = (step.get("parameters") or {} for step in self.steps if step["name"] == "evaluate")
         return [str(name) for parameters in found for name in parameters.get("demonstrations") or []]
 
+    @property
+    def seeds(self) -> int:
+        """Largest number of seeds of an arm: of those measured, also where they were trained before this run."""
+        return int(self.summary["seeds"].max()) if len(self.summary) else len(self.manifest["seeds"] or [])
+
     @functools.cached_property
     def contrasts(self) -> pd.DataFrame:
         """Differences between kinds of discriminator at equal dose; empty in other studies."""

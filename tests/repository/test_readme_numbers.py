@@ -21,7 +21,7 @@ def run_folder(tmp_path):
     folder = tmp_path / "quick"
     (folder / "steps" / "evaluate").mkdir(parents=True)
     rows = [
-        {"arm": arm, "protocol": protocol, "metric": metric, "mean": 0.5 + place}
+        {"arm": arm, "protocol": protocol, "metric": metric, "mean": 0.5 + place, "seeds": place}
         for place, arm in enumerate(["truth", "bicubic", "rbpn"])
         for protocol, metric in readme.COLUMNS
     ]
@@ -46,7 +46,7 @@ def test_block_is_rewritten_and_the_rest_kept(run_folder, tmp_path):
         "c (9 frames)" in text
         and "trained" not in text
         and "truth" not in text
-        and "10.0 minutes on 2 CPU cores" in text
+        and "2 seeds of an arm; 10.0 minutes on 2 CPU cores" in text
     )
     readme.update({"quick": readme.table(run_folder)}, path)
     assert path.read_text() == text
