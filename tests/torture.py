@@ -8,9 +8,9 @@ Prints how many were tried and survived, and every failure with the seed that re
 
 import argparse
 import contextlib
-import importlib
 import io
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -46,6 +46,8 @@ from stvsr.training.pretraining import PretrainingConfig, pretrain
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 KILLS_OF_ONE = 10  # times a training is killed at most, before it is left to end
 LIMIT = 30  # seconds for one input; more is a hang
+LIMIT_OF_TRAINING = 240  # the same for a training
+CONTEXT = multiprocessing.get_context("forkserver")
 
 
 # ---- kills
@@ -53,8 +55,9 @@ LIMIT = 30  # seconds for one input; more is a hang
 
 def kill(root: Path, kills: int, seed: int) -> list[str]:
     """Kill trainings so often in all; return the failures."""
-    # the first optimiser imports this, which takes several times as long as a training: once, before the forks
-    importlib.import_module("torch._dynamo")
+    # trainings are forked from a process that has only imported: a fork of this one could wait for a thread it lacks.
+    # The first optimiser imports torch._dynamo, which takes several times as long as a training: once, before the forks
+    CONTEXT.set_forkserver_preload([__name__, "torch._dynamo"])
     data = tiny.write_clips(root / "clips")
     failures, done, number, start = [], 0, 0, time.monotonic()
     while done < kills:
@@ -81,22 +84,28 @@ def kill(root: Path, kills: int, seed: int) -> list[str]:
 
 
 def _train(config: PretrainingConfig, folder: Path, delay: float | None, rng: random.Random) -> bool:
-    """Train in a fork of this process, killed after `delay` seconds; return whether it ended by itself, complete."""
+    """Train in a process of its own, killed after `delay` seconds; return whether it ended by itself, complete."""
     folder.mkdir(exist_ok=True)
-    child = os.fork()
-    if not child:
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-            status = 1
-            with contextlib.suppress(BaseException):
-                status = 0 if pretrain(config, folder) else 75
-            os._exit(status)
+    child = CONTEXT.Process(target=_train_quietly, args=(config, folder))
+    child.start()
     if delay is not None:
         time.sleep(delay)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, rng.choice(SIGNALS))
-    return os.waitpid(child, 0)[1] == 0
+            os.kill(child.pid, rng.choice(SIGNALS))
+    child.join(LIMIT_OF_TRAINING)
+    if child.is_alive():
+        child.kill()
+        raise TimeoutError(f"a training in {folder} hangs")
+    return child.exitcode == 0
+
+
+def _train_quietly(config: PretrainingConfig, folder: Path) -> None:
+    """Train without a word; exit with 0 when it is complete."""
+    torch.set_num_threads(1)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+    sys.exit(0 if pretrain(config, folder) else 75)
 
 
 def _compare(whole: Path, run: Path) -> str:
