@@ -2,13 +2,14 @@
 
 python benchmarks/upscale.py memory [--model basicvsr-bi] [--frames 50 500] [--height 36] [--width 44]
 python benchmarks/upscale.py tiles [--frames 5]
-python benchmarks/upscale.py windows [--frames 60]
+python benchmarks/upscale.py windows [--model basicvsr-adversarial] [--clip bikes-02] [--frames 40] [--card]
 python benchmarks/upscale.py layout [--frames 5]
 
 memory: peak resident memory of `upscale` from video file to video file with sound, one process per clip length, against
 reading the clip whole, upscaling it whole and writing it then. It should be flat within 10%.
 tiles: Y-PSNR of tiled against whole frames, and the largest step across a column that only the tiled result has.
-windows: Y-PSNR of windows of frames against propagation over the whole clip.
+windows: scores of a recurrent generator by the frames that it sees together, up to the whole clip (held out);
+--card writes them into its model card.
 layout: speed with weights and features channels last in memory, as `inference` holds them, against PyTorch's own order.
 """
 
@@ -25,14 +26,20 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import torch
 
 from stvsr.assets import locate
+from stvsr.data.clips import load_clips, select_clips
 from stvsr.degradation import degrade, to_float, to_uint8
+from stvsr.evaluation.model_card import CARD_PROTOCOLS, render_card
 from stvsr.inference.upscale_file import UpscaleConfig, upscale
 from stvsr.inference.upscaler import InferenceConfig, Upscaler, load_upscaler
 from stvsr.metrics.fidelity import psnr
-from stvsr.models.generators import load_generator
+from stvsr.metrics.protocols import find_protocol
+from stvsr.metrics.scoring import score_methods
+from stvsr.models.generators import WEIGHTS, load_generator
+from stvsr.runs.files import read_json, write_json, write_text
 from stvsr.video.reader import read_clip
 from stvsr.video.writer import write_video
 
@@ -155,13 +162,26 @@ def tiles(parsed: argparse.Namespace) -> None:
 
 
 def windows(parsed: argparse.Namespace) -> None:
-    truth = read_clip(locate("carphone"), 0, parsed.frames)
-    recorded = degrade(truth, "bi", 4)
-    print(f"basicvsr-bi, {recorded.shape[2]}x{recorded.shape[1]}, {parsed.frames} frames")
-    print(f"{'window':>7} {'shared':>7} {'Y-PSNR':>8} {'fps':>6}")
-    for window, shared in ((parsed.frames, 0), (12, 0), (12, 4), (20, 0), (20, 6), (30, 6)):
-        upscaled, fps = run(recorded, window=window, window_overlap=shared)
-        print(f"{window:7d} {shared:7d} {score(upscaled, truth):8.3f} {fps:6.2f}", flush=True)
+    truth = select_clips(load_clips(("samples",), "test"), (parsed.clip,))[0].frames(range(parsed.frames))
+    recorded, rows = degrade(truth, "bi", 4), {}
+    print(f"{parsed.model}, {parsed.clip}, {len(truth)} frames of {recorded.shape[2]}x{recorded.shape[1]}")
+    for window in sorted({7, 20, len(truth)}):
+        config = InferenceConfig(window=window, tile=0, precision="full")
+        upscaler = load_upscaler(parsed.model, config=config)
+        made = {"made": list(upscaler(recorded))}
+        tables = [
+            score_methods(made, truth, find_protocol(protocol)).assign(protocol=protocol) for protocol in CARD_PROTOCOLS
+        ]
+        scores = pd.concat(tables).query("method == 'made'").groupby(["metric", "protocol"], sort=False)["value"].mean()
+        rows[str(window)] = {f"{metric}, {protocol}": round(value, 4) for (metric, protocol), value in scores.items()}
+        print(window, rows[str(window)], flush=True)
+    if parsed.card:
+        path = WEIGHTS / f"{parsed.model}.json"
+        recommended = load_upscaler(parsed.model).plan(recorded.shape[1:3]).window
+        what = f"the first {len(truth)} frames of the held-out sample clip {parsed.clip}"
+        card = read_json(path) | {"windows": {"recommended": recommended, "what": what, "scores": rows}}
+        write_json(path, card)
+        write_text(path.with_suffix(".md"), render_card(card))
 
 
 def layout(parsed: argparse.Namespace) -> None:
@@ -186,8 +206,11 @@ def main() -> None:
     for work in (memory, tiles, windows, layout, one):
         command = commands.add_parser(work.__name__)
         command.set_defaults(work=work)
-        if work in (memory, one):
+        if work in (memory, one, windows):
             command.add_argument("--model", default="basicvsr-bi")
+        if work is windows:
+            command.add_argument("--clip", default="bikes-02")
+            command.add_argument("--card", action="store_true")
         if work is one:
             command.add_argument("way", choices=("streamed", "whole"))
             command.add_argument("source", type=Path)
@@ -197,7 +220,7 @@ def main() -> None:
             command.add_argument("--height", type=int, default=36)
             command.add_argument("--width", type=int, default=44)
         else:
-            command.add_argument("--frames", type=int, default={tiles: 5, windows: 60, layout: 5}[work])
+            command.add_argument("--frames", type=int, default={tiles: 5, windows: 40, layout: 5}[work])
     parsed = parser.parse_args()
     parsed.work(parsed)
 

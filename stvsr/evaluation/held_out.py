@@ -40,6 +40,7 @@ SCALE = 4
 PARALLEL_PIXELS = 50_000_000  # about half a minute of scoring: below, starting processes costs more than it saves
 CONTROL = "pixel-control"
 BICUBIC = "bicubic"
+WINDOW = "window"  # frames that a method saw together: a column of `metrics.csv`, after those of `scoring.COLUMNS`
 TRAINED = " (trained on these clips)"  # after an arm's name in tables
 WORDS = (  # columns of text
     "method", "arm", "reference", "clip", "protocol", "metric", "verdict", "sentence", "colour", "border",
@@ -143,16 +144,18 @@ def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> N
     device, weights = pick_device(config.device), []
     for name, source in tqdm(config.methods.items(), desc="methods", unit="method", mininterval=5):
         upscaler = load_upscaler(source, device, InferenceConfig(precision="full"))  # GPU and CPU scores compare
-        sha256, licence = upscaler.meta["sha256"], upscaler.meta.get("licence", "")
-        if sha256:
-            weights.append({"name": name, "file": Path(source).name, "sha256": sha256, "licence": licence})
+        sha256, windows = upscaler.meta["sha256"], []
         for clip in clips:
             lr = folder / "lr" / clip
-            made_from = {"weights": sha256, "lr": read_stamp(lr / STAMP)}
+            windows.append(upscaler.plan(read_clip(lr, 0, 1).shape[1:3]).window)
+            made_from = {"weights": sha256, "lr": read_stamp(lr / STAMP), WINDOW: windows[-1]}
             target = folder / "outputs" / name / clip
             if why_stale(read_stamp(target / STAMP), made_from, target):
                 _stop_at_deadline(folder)
                 _rewrite(target, upscaler(read_clip(lr)), made_from)
+        if sha256:
+            described = {"name": name, "file": Path(source).name, "sha256": sha256}
+            weights.append(described | {"licence": upscaler.meta.get("licence", ""), WINDOW: max(windows)})
     write_json(folder / "weights.json", weights)
 
 
@@ -202,8 +205,15 @@ def _score_clip(
     table = evaluate(
         methods, outputs / TRUTH / clip, protocol, degradation=degradation, device=device, progress=progress
     )
-    write_csv(path, table)
+    windows = {name: _window_of(frames) for name, frames in methods.items()}
+    write_csv(path, table.assign(window=table["method"].map(windows).astype("Int64")))
     write_json(path.with_suffix(STAMP), make_stamp(made_from, path.parent, [path.name]))
+
+
+def _window_of(frames: Path) -> int | None:
+    """Return how many frames a method saw together when it made these; None when it is not recorded."""
+    made_from = read_stamp(frames / STAMP).get("made_from")
+    return made_from.get(WINDOW) if isinstance(made_from, dict) else None
 
 
 def _pixels(config: EvaluationConfig, folder: Path, jobs: list[tuple]) -> int:
@@ -257,7 +267,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     """Read a table of scores or comparisons; only numbers can be missing, because a clip may be named NA."""
     header = pd.read_csv(path, nrows=0).columns
     missing = {name: ["", "nan", "NaN", "NA"] for name in header if name not in WORDS}
-    types = dict.fromkeys(WORDS, str) | {"seed": "Int64"}
+    types = dict.fromkeys(WORDS, str) | {"seed": "Int64", WINDOW: "Int64"}
     return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
 
 

@@ -76,6 +76,7 @@ def export_weights(
     data: str,
     base: str = "",
     start: str = "",
+    window: int = 0,
     brief: bool = False,
     also: Mapping[str, Path] | None = None,
 ) -> Path:
@@ -89,6 +90,7 @@ def export_weights(
         base: published or shipped weights, to write 8-bit differences from them; `zero`, to write the weights
             themselves in 8 bits; by default they are written in 16 bits.
         start: shipped or published weights that the training began with, if not those that the checkpoint names.
+        window: frames that a recurrent generator should see together, written into the checkpoint; 0 for the default.
         brief: score fewer sample frames.
         also: further clips to score: their description -> their folder.
 
@@ -97,7 +99,7 @@ def export_weights(
     """
     generator, meta = load_generator(checkpoint)
     path = WEIGHTS / f"{name}.safetensors"
-    described = {
+    described: dict[str, str | int] = {
         "licence": LICENCE,
         "recipe": recipe,
         "data": data,
@@ -107,10 +109,12 @@ def export_weights(
     start = start or meta.get("start", "")
     if start in known_weights():
         described["start"] = start
+    if window:
+        described["window"] = window
     with tempfile.TemporaryDirectory() as folder:
         written = Path(folder) / path.name
         save_generator(written, generator, dtype=None if base else torch.float16, base=base, **described)
-        methods = [described["start"], str(written)] if "start" in described else [str(written)]
+        methods = [start, str(written)] if "start" in described else [str(written)]
         samples = BRIEF_SAMPLE_CLIPS if brief else SAMPLE_CLIPS
         found = measure(methods, samples.data, samples.split, samples.clips, samples.frames)
         scores: list[dict] = [dataclasses.asdict(samples) | {"scores": found}]
@@ -144,6 +148,8 @@ def render_card(card: dict) -> str:
     elif card["base"]:
         lines.append(f"- **File**: 8-bit differences from `{card['base']}`")
     lines += [f"- **Licence**: {card['licence']}", f"- **SHA-256**: `{card['sha256']}`", ""]
+    if "windows" in card:
+        lines += _window_rows(card["windows"])
     for measured in card["scores"]:
         lines += [f"Scores on {measured['what']}, degradation BI, x4:", ""]
         for protocol, methods in measured["scores"].items():
@@ -151,9 +157,15 @@ def render_card(card: dict) -> str:
     return "\n".join(lines)
 
 
-def _score_rows(methods: dict[str, dict[str, float]]) -> list[str]:
+def _window_rows(windows: dict) -> list[str]:
+    """Return the scores by the frames that a recurrent generator sees together, as `benchmarks/upscale.py` measures."""
+    head = f"Scores on {windows['what']}, degradation BI, x4, by the number of frames seen together; recommended: "
+    return [f"{head}{windows['recommended']}.", "", *_score_rows(windows["scores"], "frames"), ""]
+
+
+def _score_rows(methods: dict[str, dict[str, float]], kind: str = "method") -> list[str]:
     metrics = list(next(iter(methods.values())))
-    head = [f"| method | {' | '.join(metrics)} |", "| --- |" + " ---: |" * len(metrics)]
+    head = [f"| {kind} | {' | '.join(metrics)} |", "| --- |" + " ---: |" * len(metrics)]
     return head + [
         f"| {name} | " + " | ".join(f"{values[metric]:.4f}" for metric in metrics) + " |"
         for name, values in methods.items()
@@ -170,6 +182,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="what it was trained on")
     parser.add_argument("--base", default="", choices=(*known, ZERO), help="write 8-bit differences from these weights")
     parser.add_argument("--start", default="", choices=known, help="weights that its first training began with")
+    parser.add_argument("--window", type=int, default=0, help="frames that a recurrent generator should see together")
     parser.add_argument(
         "--brief", action="store_true", help="score 7 sample frames: for generators that need many seconds each"
     )
@@ -184,6 +197,7 @@ def main() -> None:
             data=parsed.data,
             base=parsed.base,
             start=parsed.start,
+            window=parsed.window,
             brief=parsed.brief,
             also=also,
         )

@@ -132,13 +132,14 @@ def data_table(run: Run) -> Table | None:
 
 
 def weights_table(run: Run) -> Table | None:
-    """Return the pretrained weights with licence and hash."""
+    """Return the weights with window, licence and hash."""
     weights = pd.DataFrame(run.manifest["weights"] or [])
     if weights.empty:
         return None
-    columns = {"name": "Weights", "licence": "Licence", "sha256": "SHA-256"}
+    columns = {"name": "Weights", "window": "Frames seen together", "licence": "Licence", "sha256": "SHA-256"}
     shown = {name: title for name, title in columns.items() if name in weights}
-    return tables.simple("weights", "Pretrained weights that this run used: their licences and hashes.", weights, shown)
+    caption = "Weights that this run used: how many frames each sees together, their licences and hashes."
+    return tables.simple("weights", caption, weights, shown, {"window": 0})
 
 
 def packages_table(run: Run) -> Table | None:

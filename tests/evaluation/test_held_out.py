@@ -25,6 +25,7 @@ from stvsr.evaluation.held_out import (
     table_of,
     upscale_clips,
 )
+from stvsr.inference.memory import Plan
 from stvsr.metrics.scoring import evaluate
 from stvsr.models.generators import build_generator, save_generator
 from stvsr.runs.files import read_json
@@ -32,7 +33,7 @@ from stvsr.video.reader import read_clip
 
 COLUMNS = [
     "method", "arm", "seed", "clip", "frame", "metric", "value", "protocol", "version", "colour", "border", "dropped",
-    "degradation", "weights",
+    "degradation", "weights", "window",
 ]  # fmt: skip
 
 
@@ -99,6 +100,8 @@ def test_the_files_have_their_schema(clips, weights, tmp_path):
     assert set(metrics["arm"]) == {"bicubic", "pixel-control", "modern"}
     assert set(metrics["seed"].astype(str)) == {"", "0"}
     assert set(metrics["degradation"]) == {"bi"}
+    windows = metrics[["method", "window"]].drop_duplicates().astype(str).values.tolist()
+    assert windows == [["bicubic", "1"], ["pixel-control@0", "5"], ["modern@0", "5"]]
     for (method, clip), rows in metrics[metrics["metric"] == "psnr"].groupby(["method", "clip"]):
         assert sorted(rows["frame"]) == [0, 1, 2, 3], (method, clip)
     clips = read_json(tmp_path / "data.json", list)
@@ -107,8 +110,8 @@ def test_the_files_have_their_schema(clips, weights, tmp_path):
         ("clip1", 4, 48, "bi"),
     ]
     said = read_json(tmp_path / "weights.json", list)
-    assert [(entry["name"], entry["file"], entry["licence"]) for entry in said] == [
-        ("pixel-control@0", "start.safetensors", ""), ("modern@0", "other.safetensors", "Apache-2.0"),
+    assert [(entry["name"], entry["file"], entry["licence"], entry["window"]) for entry in said] == [
+        ("pixel-control@0", "start.safetensors", "", 5), ("modern@0", "other.safetensors", "Apache-2.0", 5),
     ]  # fmt: skip
     assert "pixel-control" not in set(pd.read_csv(tmp_path / "comparisons.csv")["arm"])
     assert "modern" in set(pd.read_csv(tmp_path / "comparisons.csv")["arm"])
@@ -237,7 +240,7 @@ def test_an_interrupted_method_is_made_again(clips, weights, tmp_path, monkeypat
             yield to_uint8(bicubic_up(to_float(frames[:1]), 4))[0]
             raise KeyboardInterrupt
 
-        upscale.meta = {"sha256": "0"}
+        upscale.meta, upscale.plan = {"sha256": "0"}, lambda size: Plan(tile=0, device_bytes=0, host_bytes=0)
         return upscale
 
     with monkeypatch.context() as patch:
