@@ -361,17 +361,9 @@ ARMS: dict[str, Arm] = {
 def without_discriminator(arm: Arm) -> Arm:
     """Return the parameters of an arm's twin: its losses and number of targets, dose 0 and no discriminator."""
     kept = (
-        "pixel",
-        "perceptual",
-        "temporal_perceptual",
-        "total_variation",
-        "pixel_loss",
-        "perceptual_loss",
-        "vgg_layer",
-        "vgg_input",
-        "four_states",
-        "generator",
-    )
+        "pixel", "perceptual", "temporal_perceptual", "total_variation",
+        "pixel_loss", "perceptual_loss", "vgg_layer", "vgg_input", "four_states", "generator",
+    )  # fmt: skip
     return Arm(
         **{name: getattr(arm, name) for name in kept},
         num_targets=arm.targets,
@@ -402,19 +394,8 @@ def parameters_of(arm: Arm) -> dict[str, Any]:
 def describe() -> pd.DataFrame:
     """Return the table of arms: what each minimises, with which discriminator, against which twin, and what it is."""
     shown = [
-        "pixel",
-        "perceptual",
-        "perceptual_loss",
-        "temporal_perceptual",
-        "adversarial",
-        "flow_adversarial",
-        "feature_matching",
-        "r1",
-        "discriminator",
-        "norm",
-        "adversarial_loss",
-        "twin",
-        "description",
-    ]
+        "pixel", "perceptual", "perceptual_loss", "temporal_perceptual", "adversarial", "flow_adversarial",
+        "feature_matching", "r1", "discriminator", "norm", "adversarial_loss", "twin", "description",
+    ]  # fmt: skip
     rows = [{"arm": name, **{field: getattr(arm, field) for field in shown}} for name, arm in ARMS.items()]
     return pd.DataFrame(rows).set_index("arm")
