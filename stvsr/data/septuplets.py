@@ -30,7 +30,7 @@ def require_window(clips: Sequence[Clip], num_frames: int) -> None:
 class SampleConfig:
     """What one training sample holds.
 
-    num_frames: the generator's window T. targets: consecutive frames to generate, 1 or 3. patch: LR patch side.
+    num_frames: the generator's window T. targets: consecutive frames to generate, an odd number. patch: LR patch side.
     scale: upscaling factor. degradation: bi or bd. flow: estimator's name, or none. augment: dihedral and time
     reversal. four_states: only the four states that the 2019 code drew. hr_flow: with the flow of the true frames, for
     three targets.
@@ -49,8 +49,8 @@ class SampleConfig:
     def __post_init__(self):
         if self.num_frames < 3 or self.num_frames % 2 == 0:
             raise InputError(f"num_frames is {self.num_frames}: it must be odd and at least 3")
-        if self.targets not in (1, 3):
-            raise InputError(f"targets is {self.targets}: 1, or 3 for losses over time")
+        if self.targets < 1 or self.targets % 2 == 0:
+            raise InputError(f"targets is {self.targets}: it must be odd, 3 for losses over time")
         if self.scale < 1:
             raise InputError(f"scale is {self.scale}: at least 1")
         if self.patch < 8:

@@ -259,10 +259,11 @@ class _Recurrent(_Network):
         return [recommended, SHORT_WINDOW] if recommended > SHORT_WINDOW else [recommended]
 
     def _estimate(self, size: tuple[int, int], tile: int, window: int) -> Plan:
-        features, shared = self.network.config.features, self.config.overlap(window)
+        features, upsampled = self.network.config.features, self.network.config.upsampled
+        shared = self.config.overlap(window)
         area, covered = size[0] * size[1], tile_area(size, tile)
-        # about five maps of 64 features at the output's size, and two per frame of the window at the input's; or SPyNet
-        network = FLOAT * (5 * SCALE**2 * 64 + 2 * features * window) * covered
+        # about five maps of features at the output's size, and two per frame of the window at the input's; or SPyNet
+        network = FLOAT * (5 * SCALE**2 * upsampled + 2 * features * window) * covered
         flow = FLOAT * (700 + 4 * window) * area
         waiting = (window // 2 if tile else 0) + 2 * shared + 4  # frames; those of tiles in 16 bits
         return Plan(

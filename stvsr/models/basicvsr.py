@@ -21,16 +21,21 @@ PUBLISHED = ("basicvsr-bi", "basicvsr-bd")
 
 @dataclass(frozen=True, kw_only=True)
 class BasicVSRConfig:
-    """Size of a BasicVSR; the defaults are the published network."""
+    """Size of a BasicVSR; the defaults are the published network.
+
+    features: channels at the input's size. blocks: residual blocks per direction. upsampled: channels at the output's
+    size. flow_shrink: frames are divided by this before the flow network.
+    """
 
     features: int = 64
-    blocks: int = 30  # residual blocks per direction
+    blocks: int = 30
+    upsampled: int = 64
+    flow_shrink: int = 1
 
     def __post_init__(self) -> None:
-        if self.features < 1 or self.blocks < 1:
-            raise InputError(
-                f"BasicVSR with {self.features} features and {self.blocks} blocks: both must be at least 1"
-            )
+        for name, value in vars(self).items():
+            if value < 1:
+                raise InputError(f"{name} of BasicVSR is {value}: it must be at least 1")
 
 
 class _ResidualBlock(nn.Module):
@@ -70,9 +75,9 @@ class BasicVSR(nn.Module):
         self.forward_trunk = _Trunk(config.features, config.blocks)
         self.fusion = nn.Conv2d(2 * config.features, config.features, 1)
         self.upconv1 = nn.Conv2d(config.features, 4 * config.features, 3, padding=1)
-        self.upconv2 = nn.Conv2d(config.features, 4 * 64, 3, padding=1)
-        self.conv_hr = nn.Conv2d(64, 64, 3, padding=1)
-        self.conv_last = nn.Conv2d(64, 3, 3, padding=1)
+        self.upconv2 = nn.Conv2d(config.features, 4 * config.upsampled, 3, padding=1)
+        self.conv_hr = nn.Conv2d(config.upsampled, config.upsampled, 3, padding=1)
+        self.conv_last = nn.Conv2d(config.upsampled, 3, 3, padding=1)
 
     def forward(self, clip: Tensor) -> Tensor:
         """Upscale every frame of a clip: (B, T, 3, h, w) in [0, 1] -> (B, T, 3, 4h, 4w), not clamped. T may be 1."""
@@ -84,7 +89,16 @@ class BasicVSR(nn.Module):
         shape = (clip.shape[0], clip.shape[1] - 1, 2, *clip.shape[-2:])
         if clip.shape[1] == 1:
             return clip.new_zeros(shape), clip.new_zeros(shape)
-        return self.spynet(earlier, later).view(shape), self.spynet(later, earlier).view(shape)
+        return self._flow(earlier, later).view(shape), self._flow(later, earlier).view(shape)
+
+    def _flow(self, first: Tensor, second: Tensor) -> Tensor:
+        """Return the flow between frames (N, 3, h, w), estimated at 1 / flow_shrink of the size: (N, 2, h, w)."""
+        shrink = self.config.flow_shrink
+        if shrink == 1:
+            return self.spynet(first, second)
+        small = (F.interpolate(frame, scale_factor=1 / shrink, mode="area") for frame in (first, second))
+        flow = F.interpolate(self.spynet(*small), size=first.shape[-2:], mode="bilinear", align_corners=False)
+        return shrink * flow
 
     def frames(self, clip: Tensor, to_next: Tensor, to_previous: Tensor) -> Iterator[Tensor]:
         """Yield the HR frames (B, 3, 4h, 4w) one by one, so that the output of a long clip never has to fit in memory.

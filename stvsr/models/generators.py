@@ -13,6 +13,7 @@ from stvsr.errors import InputError, unknown
 from stvsr.models.basicvsr import PUBLISHED, BasicVSR, BasicVSRConfig, load_basicvsr
 from stvsr.models.quantised import ZERO, pack, unpack
 from stvsr.models.rbpn import RBPN, RBPNConfig
+from stvsr.models.spynet import load_spynet
 from stvsr.models.state_dicts import load_state, read_state, refuse_text, without_prefix
 from stvsr.models.widening import widen as widened
 from stvsr.runs.files import load_tensors, save_tensors
@@ -33,11 +34,12 @@ PRESETS: dict[str, RBPNConfig | BasicVSRConfig] = {
     "rbpn-small": RBPNConfig(base_filter=64, feat=16, num_stages=1, n_resblock=1, num_frames=5, residual=True),
     "rbpn-tiny": RBPNConfig(base_filter=8, feat=4, num_stages=1, n_resblock=1, num_frames=5, residual=True),
     "basicvsr": BasicVSRConfig(),
+    "basicvsr-fast": BasicVSRConfig(features=32, blocks=7, upsampled=16, flow_shrink=2),
 }
 
 
 def build_generator(preset: str) -> Generator:
-    """Return a new generator of a preset's size: `rbpn` (published), `rbpn-small`, `rbpn-tiny`, or `basicvsr`."""
+    """Return a new generator of a preset's size: `rbpn` and `basicvsr` are the published ones."""
     if preset not in PRESETS:
         raise unknown("generator", preset, PRESETS)
     config = PRESETS[preset]
@@ -176,7 +178,12 @@ def _empty_generator(state: dict[str, Tensor], meta: dict, path: Path) -> Genera
 def _basicvsr_config(state: dict[str, Tensor], path: Path) -> BasicVSRConfig:
     try:
         blocks = {name.split(".")[3] for name in state if name.startswith("backward_trunk.main.2.")}
-        return BasicVSRConfig(features=state["fusion.weight"].shape[0], blocks=len(blocks))
+        sizes = {"features": state["fusion.weight"].shape[0], "upsampled": state["conv_hr.weight"].shape[0]}
+        known = [
+            config for config in PRESETS.values() if isinstance(config, BasicVSRConfig)
+        ]  # tensors show no shrinking
+        shrinks = [config.flow_shrink for config in known if sizes.items() <= vars(config).items()]
+        return BasicVSRConfig(**sizes, blocks=len(blocks), flow_shrink=max(shrinks, default=1))
     except (KeyError, IndexError, InputError) as error:
         raise InputError(f"checkpoint {path} is of no generator known here: {error} is missing") from None
 
@@ -219,6 +226,7 @@ def infer_config(state: dict[str, Tensor], source: object) -> RBPNConfig:
 def start_generator(preset: str, start: str, *, widen: bool = False) -> Generator:
     """Return a generator of the preset's size in train mode, with the weights of `start` if given.
 
+    Without `start`, weights are random, but for the flow network of a BasicVSR, which is the published one.
     With `widen`, `start` is a smaller RBPN, from which the larger one is initialised (`models.widening`).
 
     Raises:
@@ -227,7 +235,10 @@ def start_generator(preset: str, start: str, *, widen: bool = False) -> Generato
     if widen and not start:
         raise InputError("widen needs weights to start from: name a smaller RBPN as initial_weights")
     if not start:
-        return build_generator(preset).train()
+        generator = build_generator(preset)
+        if isinstance(generator, BasicVSR):  # as its authors do
+            generator.spynet.load_state_dict(load_spynet().state_dict())
+        return generator.train()
     generator, _ = load_generator(start)
     if widen:
         config = PRESETS[preset]

@@ -1,17 +1,18 @@
-"""RBPN pretraining on the pixel loss.
+"""Pretraining of a generator on the pixel loss.
 
 `python -m stvsr.training.pretraining FOLDER` trains by FOLDER/config.json and resumes from the folder's last
 checkpoint.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from stvsr import losses
 from stvsr.errors import InputError, unknown
+from stvsr.models.basicvsr import BasicVSR
 from stvsr.models.generators import PRESETS, generate, start_generator
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.training import distributed
@@ -70,6 +71,11 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     optimizer = torch.optim.Adam(generator.parameters(), lr=optim.learning_rate, foreach=True)
     precision = Precision(optim.precision, rank.device)
     pixel_loss = losses.PIXEL_LOSSES[config.loss]
+    sample = sample_config(generator, config.data)
+    if isinstance(generator, BasicVSR):
+        # its flow network stays as published; the loss is on all frames of seven but the ends, which have one neighbour
+        generator.spynet.requires_grad_(False)
+        sample = replace(sample, num_frames=3, targets=5)
     session = Session(
         config,
         folder,
@@ -77,7 +83,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
         generator=generator,
         modules={},
         optimizers={"generator": optimizer},
-        sample=sample_config(generator, config.data),
+        sample=sample,
     )
     network = rank.wrap(generator, compile=optim.compile)
 
@@ -87,7 +93,8 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
             optimizer.zero_grad(set_to_none=True)
             for part in micro_batches(batch, optim.accumulate):
                 with precision.autocast():
-                    output = generate(network, part["lr"], part.get("flows"))  # (B / accumulate, 1, 3, H, W)
+                    # (B / accumulate, targets, 3, H, W)
+                    output = generate(network, part["lr"], part.get("flows"), targets=part["hr"].shape[1])
                     loss = pixel_loss(output.float(), part["hr"])
                 (loss / optim.accumulate).backward()
                 values.append(loss.detach())

@@ -74,7 +74,7 @@ def test_published_weights_load_strictly(name):
 def test_unknown_names_and_sizes_are_named():
     with pytest.raises(InputError, match="'basicvsr-bx' is unknown"):
         load_basicvsr("basicvsr-bx")
-    with pytest.raises(InputError, match="with 0 features"):
+    with pytest.raises(InputError, match="features of BasicVSR is 0"):
         BasicVSRConfig(features=0)
 
 
@@ -130,3 +130,17 @@ def test_clips_of_a_batch_do_not_mix(tiny):
         together = tiny(clips)
         apart = torch.cat([tiny(clip[None]) for clip in clips])
     assert torch.allclose(together, apart, atol=1e-5)
+
+
+def test_flow_at_half_the_size_is_that_of_frames_averaged_in_blocks_of_four():
+    torch.manual_seed(0)
+    network = BasicVSR(BasicVSRConfig(features=4, blocks=1, upsampled=2, flow_shrink=2))
+    network.spynet.load_state_dict(load_spynet().state_dict())
+    frames = to_float(moving(2, 64, 128))[None]  # (1, 2, 3, h, w)
+    with torch.no_grad():
+        to_next, to_previous = network.flows(frames)
+        small = F.avg_pool2d(frames[0], 2)
+        expected = 2 * network.spynet(small[:1], small[1:])  # at half the size, in pixels of the whole
+    assert to_next.shape == to_previous.shape == (1, 1, 2, 64, 128)
+    assert torch.allclose(F.avg_pool2d(to_next[0], 2), expected, atol=0.1)
+    assert network(frames).shape == (1, 2, 3, 256, 512)

@@ -94,6 +94,12 @@ def test_a_name_in_the_weights_folder_is_found(tmp_path, monkeypatch):
 # ---- published checkpoints
 
 
+@pytest.mark.parametrize("preset", ["basicvsr", "basicvsr-fast"])
+def test_tensors_alone_keep_the_size_at_which_a_preset_estimates_flow(tmp_path, preset):
+    torch.save(build_generator(preset).state_dict(), tmp_path / "mine.pth")
+    assert load_generator(tmp_path / "mine.pth")[0].config == generators.PRESETS[preset]
+
+
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("nest", ["", "state_dict", "params"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -23,7 +23,10 @@ from stvsr.data.clips import load_clips, split_of
 from stvsr.data.septuplets import SampleConfig
 from stvsr.degradation import bicubic_up, quantise
 from stvsr.errors import InputError
+from stvsr.models import generators
+from stvsr.models.basicvsr import BasicVSRConfig
 from stvsr.models.generators import build_generator, generate, load_generator, save_generator
+from stvsr.models.spynet import load_spynet
 from stvsr.runs import deadline
 from stvsr.runs.device import Precision, seed_everything
 from stvsr.runs.files import as_json, from_json, load_tensors, read_json, read_log, save_tensors
@@ -267,6 +270,26 @@ def test_a_batch_in_one_is_the_textbook_step_bit_for_bit(data, tmp_path):
     dataset = batches.open_dataset(config.data, batches.sample_config(generator, config.data), config.optim)
     _, batch = next(batches.batches(dataset, config.optim, 0, ALONE, 0))
     losses.pixel_loss(generate(generator, batch["lr"], batch["flows"]), batch["hr"]).backward()
+    optimizer.step()
+    expected = generator.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path).items())
+
+
+def test_a_recurrent_generator_learns_from_the_inner_frames_and_keeps_its_flow(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(generators.PRESETS, "basicvsr", BasicVSRConfig(features=4, blocks=1, upsampled=4))
+    config = dataclasses.replace(tiny.pretraining(data, steps=1, learning_rate=1e-3, warmup=0), generator="basicvsr")
+    pretrain(config, tmp_path)
+    seed_everything(config.optim.seed)
+    generator = generators.start_generator("basicvsr", "")
+    published = load_spynet().state_dict()
+    assert all(torch.equal(value, published[name]) for name, value in generator.spynet.state_dict().items())
+    sample = batches.sample_config(generator, config.data)
+    dataset = batches.open_dataset(config.data, dataclasses.replace(sample, num_frames=3, targets=5), config.optim)
+    _, batch = next(batches.batches(dataset, config.optim, 0, ALONE, 0))
+    assert batch["lr"].shape[1] == 7 and batch["hr"].shape[1] == 5
+    trained = [value for name, value in generator.named_parameters() if not name.startswith("spynet.")]
+    optimizer = torch.optim.Adam(trained, lr=config.optim.learning_rate, foreach=True)
+    losses.pixel_loss(generator(batch["lr"])[:, 1:6], batch["hr"]).backward()
     optimizer.step()
     expected = generator.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path).items())
