@@ -12,7 +12,7 @@ reproduce: $(VENV)/.installed ## install what is missing, run the quick study, p
 	$(BIN)/stvsr reproduce quick
 
 test: lint ## all checks and all tests, with executed notebooks and the report in a browser
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 check: lint ## the same without the slow tests, under a minute
 	$(BIN)/python -m pytest -m "not slow" -n 2
