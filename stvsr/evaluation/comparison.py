@@ -98,7 +98,7 @@ def compare(
                 })  # fmt: skip
     add_verdicts(rows, lambda row: (row["protocol"], None if row["is_twin"] else row["metric"]), confidence)
     for row in rows:
-        row["sentence"] = _sentence(row, twins.get(row["arm"], ""), measured)
+        row["sentence"] = _sentence(row, twins, measured)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -298,7 +298,7 @@ def distances(rows: pd.DataFrame, truth: pd.DataFrame | None) -> pd.DataFrame:
     return rows.assign(value=(rows["value"] - own.to_numpy()).abs())
 
 
-def _sentence(row: dict, twin: str, measured: set[str]) -> str:
+def _sentence(row: dict, twins: Mapping[str, str], measured: set[str]) -> str:
     """Return the finding in words, what it means for the discriminator, and the data it rests on."""
     metric, arm, reference = METRICS[row["metric"]], row["arm"], row["reference"]
     unit = f" {metric.unit}" if metric.unit else ""
@@ -315,18 +315,21 @@ def _sentence(row: dict, twin: str, measured: set[str]) -> str:
         found = f"{arm} is {row['verdict']} than {reference}"
     parts = [
         f"{found} in {metric.label}{own} ({row['protocol']}): {numbers}.",
-        _attribution(row, twin, measured),
+        _attribution(row, twins, measured),
         _limits(row["clips"], row["frames"], row["seeds"]),
     ]
     return " ".join(part for part in parts if part)
 
 
-def _attribution(row: dict, twin: str, measured: set[str]) -> str:
+def _attribution(row: dict, twins: Mapping[str, str], measured: set[str]) -> str:
     """Return what a difference says about the arm's discriminator; empty for an arm without one."""
+    twin = twins.get(row["arm"], "")
     if row["is_twin"]:
         same = f"{row['reference']} has the same losses without the discriminator"
         nothing = row["verdict"] == NO_DIFFERENCE
         return f"{same}: {'nothing is' if nothing else 'the difference is'} attributed to the discriminator."
+    if twin and twin == twins.get(row["reference"]):
+        return f"Both have the twin {twin}: this is the difference between what each adds to it."
     if twin in measured:
         return f"This is the effect of all its losses; that of the discriminator is the difference from {twin}."
     if twin or has_discriminator(row["arm"]):

@@ -8,6 +8,7 @@ complete and current are kept, so that an interrupted evaluation continues where
 import functools
 import itertools
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,7 @@ CONTROL = "pixel-control"
 BICUBIC = "bicubic"
 WINDOW = "window"  # frames that a method saw together: a column of `metrics.csv`, after those of `scoring.COLUMNS`
 TRAINED = " (trained on these clips)"  # after an arm's name in tables
+SEED = re.compile(r"-s(\d+)$")  # at the end of the name of shipped weights that are one seed of an arm
 WORDS = (  # columns of text
     "method", "arm", "reference", "clip", "protocol", "metric", "verdict", "sentence", "colour", "border",
     "degradation", "weights",
@@ -53,6 +55,7 @@ class EvaluationConfig:
     """Which methods are scored, on what, by which protocols.
 
     generators: `name=weights` each; the name is `arm@seed` for a trained arm, weights what `load_generator` takes.
+    Weights alone name their method; a shipped seed of an arm (`blind-0.032-s0`) is named `blind-0.032@0`.
     Bicubic is always in the table. data, split, clips: the held-out clips; `clips` empty for all of the split.
     frames: of each clip, from its start, 0 for all. degradation: bi or bd. protocols: of `metrics.protocols`.
     control: the arm that the others are compared with; without it, arms are compared with their twins only.
@@ -90,8 +93,8 @@ class EvaluationConfig:
         methods, known = {"bicubic": "bicubic"}, known_weights()
         for entry in self.generators:
             name, equals, weights = entry.partition("=")
-            if not equals:  # a known name, which may have a dot in it (blind-0.032-s0), or a file
-                name, weights = entry if entry in known else Path(entry).stem, entry
+            if not equals:  # a known name, which may have a dot in it (blind-0.032-s0: seed 0 of an arm), or a file
+                name, weights = SEED.sub(r"@\1", entry) if entry in known else Path(entry).stem, entry
             if name in (*methods, TRUTH, "") or "/" in name or name.startswith("."):
                 raise InputError(
                     f"method {name} is named twice or cannot name a folder: write name=weights, each name once"

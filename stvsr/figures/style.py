@@ -43,6 +43,7 @@ STYLE = {
     "axes.labelcolor": MUTED,
     "axes.grid": True,
     "axes.axisbelow": True,
+    "axes.formatter.useoffset": False,
     "grid.color": RULE,
     "grid.linewidth": 0.5,
     "grid.alpha": 0.6,

@@ -348,6 +348,14 @@ def test_only_the_difference_from_the_twin_is_attributed_to_the_discriminator():
     assert "discriminator" not in sentences["t1", "pixel-control"]
 
 
+def test_two_arms_of_one_twin_differ_in_what_they_add_to_it():
+    found = compare(with_twins(np.random.default_rng(0), 2, 1, effect=-0.5), "d2", twins=TWINS)
+    sentences = found[found["metric"] == "lpips"].set_index(["arm", "reference"])["sentence"].sort_index()
+    assert "Both have the twin t1: this is the difference between what each adds to it." in sentences["d1", "d2"]
+    assert "Both have the twin" not in sentences["d3", "d2"]  # its twin is t2
+    assert "Both have the twin" not in sentences["t1", "d2"] and "Both have the twin" not in sentences["d1", "t1"]
+
+
 def test_a_twin_that_was_not_measured_leaves_nothing_to_attribute():
     rows = two_arms()
     found = compare(rows.assign(arm=rows["arm"].replace({"a": "recurrent-d"})))

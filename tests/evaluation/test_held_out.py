@@ -321,7 +321,8 @@ def test_unknown_weights_are_named_before_anything_is_written(clips, tmp_path):
 
 def test_a_known_name_with_a_dot_names_its_method():
     config = EvaluationConfig(generators=("blind-0.032-s0", "folder/best.of.three.pth"))
-    assert list(config.methods) == ["bicubic", "blind-0.032-s0", "best.of.three"]
+    assert list(config.methods) == ["bicubic", "blind-0.032@0", "best.of.three"]
+    assert config.methods["blind-0.032@0"] == "blind-0.032-s0"
 
 
 def test_methods_keep_their_order_and_a_bare_file_gives_its_name():
