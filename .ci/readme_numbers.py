@@ -70,10 +70,11 @@ def attributions(run_folder: Path) -> list[str]:
     single = rows.loc[rows["seeds"] < 2, "arm"].unique()
     of_which = f" ({', '.join(f'`{arm}`' for arm in single)})" if len(single) < rows["arm"].nunique() else ""
     seeds = f", with one seed{of_which} without the spread between trainings" if len(single) else ""
-    return [
-        *lines, "", f"In brackets 95% intervals; they are about {scope}{seeds}. The words after them are corrected for the number"
-        " of comparisons of a protocol (Holm), so that an interval without 0 is not enough for \"better\" or \"worse\".",
-    ]  # fmt: skip
+    corrected = (
+        "The words after them are corrected for the number of comparisons of a protocol (Holm), so that an interval"
+        ' without 0 is not enough for "better" or "worse".'
+    )
+    return [*lines, "", f"In brackets 95% intervals; they are about {scope}{seeds}. {corrected}"]
 
 
 def _difference(row: pd.Series, metric: str) -> str:
