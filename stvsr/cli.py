@@ -1,6 +1,7 @@
 """The command line: a light wrapper, one function per command, one clear line for every mistake."""
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     ):  # fmt: skip
         add(commands)
     parsed = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text that the terminal can show
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = parsed.run(parsed) or 0
         sys.stdout.flush()
@@ -108,6 +112,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--device", default="cpu", help="where measuring networks run: cpu, cuda or auto (default: %(default)s)"
     )
+    command.add_argument("--strict", action="store_true", help="refuse videos with damaged or missing frames")
     command.set_defaults(run=_evaluate)
 
 
@@ -124,6 +129,7 @@ def _evaluate(parsed: argparse.Namespace) -> int:
             csv=parsed.csv,
             degradation=parsed.degradation,
             device=parsed.device,
+            strict=parsed.strict,
             more=seeds_text,
         )
     )

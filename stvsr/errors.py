@@ -25,3 +25,8 @@ def unknown(what: str, name: object, known: Iterable[object]) -> InputError:
     nearest = difflib.get_close_matches(str(name), names, n=1) if len(names) > LONGEST_LIST else []
     remedy = f"did you mean {nearest[0]}?" if nearest else f"choose from {', '.join(names) or '(there is none)'}"
     return InputError(f"{what} {name!r} is unknown: {remedy}")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of another library's error, or its type where it has no text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -21,7 +21,7 @@ from stvsr.data.vimeo import ZippedImage
 from stvsr.errors import InputError, unknown
 from stvsr.runs.hashes import digest
 from stvsr.video.folders import IMAGE_SUFFIXES, find_clips, image_files, print_note
-from stvsr.video.pictures import find_animation
+from stvsr.video.pictures import find_animation, read_picture
 from stvsr.video.reader import read_image
 
 SAMPLES = ("bikes", "bigbuckbunny", "carphone", "night-city")
@@ -241,7 +241,10 @@ def _entry(entry: Path, name: str) -> list[Clip]:
 
 def _folder(path: Path, name: str) -> Clip:
     files = tuple(image_files(path)) if path.is_dir() else (path,)
-    height, width, _ = read_image(files[0]).shape
+    first = read_picture(files[0])
+    height, width, _ = first.pixels.shape
+    for note in first.notes:
+        print_note(f"{path}: {note}")
     return Clip(name=name, source=path, height=height, width=width, start=0, stop=len(files), files=files)
 
 

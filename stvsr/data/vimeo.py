@@ -131,7 +131,7 @@ def septuplets(root: Path, split: str, cache: Path) -> list[Septuplet]:
 
 def fraction(name: str) -> float:
     """Return a clip's place in [0, 1), from the SHA-256 of its name: adding clips never moves another."""
-    return int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12
+    return int(hashlib.sha256(name.encode(errors="surrogateescape")).hexdigest()[:12], 16) / 16**12
 
 
 def read_list(root: Path, part: str, cache: Path) -> tuple[str, ...]:
@@ -232,7 +232,7 @@ def _archive(path: Path, cache: Path) -> Archive:
 @functools.lru_cache(maxsize=4)
 def _opened(path: Path, size: int, changed: int, cache: Path) -> Archive:
     """Read an archive's directory, 642,000 members long, once; later processes read its digest from the cache."""
-    key = hashlib.sha256(f"{path} {size} {changed}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(os.fsencode(f"{path} {size} {changed}")).hexdigest()[:32]
     stored = cache / f"{key}-vimeo.npz"
     if not stored.is_file():
         content: dict[str, Any] = _directory(path)  # Any: `savez` also has parameters that are not arrays

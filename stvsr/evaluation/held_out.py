@@ -22,7 +22,7 @@ from tqdm import tqdm
 from stvsr.data.clips import ALL_SPLITS, Clip, load_clips, select_clips
 from stvsr.data.seen import seen
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, degrade
-from stvsr.errors import InputError, unknown
+from stvsr.errors import InputError, first_line, unknown
 from stvsr.evaluation import comparison
 from stvsr.evaluation.parallel import count_workers, run_jobs
 from stvsr.inference.upscaler import InferenceConfig, load_upscaler
@@ -267,11 +267,23 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def read_csv(path: Path) -> pd.DataFrame:
-    """Read a table of scores or comparisons; only numbers can be missing, because a clip may be named NA."""
-    header = pd.read_csv(path, nrows=0).columns
-    missing = {name: ["", "nan", "NaN", "NA"] for name in header if name not in WORDS}
+    """Read a table of scores or comparisons; only numbers can be missing, because a clip may be named NA.
+
+    Raises:
+        InputError: the file is not such a table: not UTF-8, ragged, or with text among numbers.
+    """
     types = dict.fromkeys(WORDS, str) | {"seed": "Int64", WINDOW: "Int64"}
-    return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        missing = {name: ["", "nan", "NaN", "NA"] for name in header if name not in WORDS}
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=missing)
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a table ({first_line(error)}): evaluate again") from None
+    for name, column in table.items():
+        numbers = pd.api.types.is_numeric_dtype(column) or set(column.dropna()) <= {True, False}
+        if column.isna().any() if name in WORDS else not numbers:
+            raise InputError(f"{path}: column {name} is cut off or holds text among numbers: evaluate again")
+    return table
 
 
 def table_of(summary: pd.DataFrame, protocol: str) -> pd.DataFrame:

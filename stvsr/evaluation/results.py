@@ -10,6 +10,7 @@ from jinja2 import Environment
 
 from stvsr.errors import InputError
 from stvsr.evaluation.comparison import compare, summarise
+from stvsr.evaluation.held_out import read_csv
 from stvsr.metrics.protocols import METRICS, TRUTH
 from stvsr.metrics.tables import named
 from stvsr.runs.files import read_json, write_text
@@ -37,26 +38,43 @@ def load_results(run: Path) -> dict:
     Raises:
         InputError: the folder holds no finished run.
     """
-    manifest = run / "run.json"
-    if not manifest.is_file():
+    if not (run / "run.json").is_file():
         raise InputError(f"{run} is not a finished run: it has no run.json, give the folder that --out named")
-    content = read_json(manifest)
+    content = read_manifest(run)
     tables = {}
     for step in content["steps"]:
         folder = run / "steps" / step["name"]
         if (folder / "summary.csv").is_file():
             tables[step["name"]] = {
-                name: _read(folder / f"{name}.csv")
+                name: read_csv(folder / f"{name}.csv")
                 for name in ("summary", "comparisons")
                 if (folder / f"{name}.csv").is_file()
-            } | {"clips": [(entry["clip"], entry["frames"]) for entry in read_json(folder / "data.json", list)]}
+            } | {"clips": _clips(folder / "data.json")}
     if not tables:
         raise InputError(f"{run} has no evaluated step: run the study to its end")
     return {"manifest": content, "steps": tables}
 
 
-def _read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"arm": str, "protocol": str, "metric": str})
+def read_manifest(run: Path) -> dict:
+    """Return the content of a run's `run.json`; its `steps` are objects with a name.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    path = run / "run.json"
+    content = read_json(path)
+    steps = content.get("steps") or []
+    if not isinstance(steps, list) or not all(isinstance(s, dict) and isinstance(s.get("name"), str) for s in steps):
+        raise InputError(f"{path}: steps must be a list of objects with a name: run the study again")
+    return {**content, "steps": steps}
+
+
+def _clips(path: Path) -> list[tuple[str, int]]:
+    """Return (name, frames) of the clips that `data.json` lists."""
+    try:
+        return [(entry["clip"], entry["frames"]) for entry in read_json(path, list)]
+    except (TypeError, KeyError):
+        raise InputError(f"{path} does not list clips and their frames: evaluate again") from None
 
 
 def results_json(run: Path) -> str:

@@ -35,6 +35,7 @@ def evaluate(
     *,
     degradation: str = "other",
     device: str = "cpu",
+    strict: bool = False,
     progress: bool = True,
 ) -> pd.DataFrame:
     """Score every method's clips against the targets.
@@ -47,6 +48,7 @@ def evaluate(
         protocol: a name in `PROTOCOLS`.
         degradation: how the low-resolution input was made, "bi", "bd" or "other": recorded in every row.
         device: where measuring networks run: cpu, cuda or auto.
+        strict: refuse videos with damaged or missing frames, on either side, instead of noting them.
         progress: show a bar over frames, where there is a terminal.
 
     Returns:
@@ -63,7 +65,8 @@ def evaluate(
     device = str(pick_device(device))
     tables = []
     for clip, target, results in _matched(methods, targets):
-        truth, opened = open_clip(target), _opened(results)
+        truth = open_clip(target, strict=strict)
+        opened = {method: open_clip(path, strict=strict) for method, path in results.items()}
         _compare_names(clip, truth, opened)
         with tqdm(
             desc=f"{protocol} {clip}", unit="frame", total=truth.length, disable=None if progress else True
@@ -73,9 +76,10 @@ def evaluate(
                 scores = score_methods(opened, frames, definition, device=device)
             except InputError as error:
                 raise InputError(f"clip {clip}: {error}") from error
-        for reader in (truth, *opened.values()):
-            for note in reader.notes:
-                print_note(f"{reader.path}: {note}")
+            finally:  # frames that damage took away may be why the lengths differ
+                for reader in (truth, *opened.values()):
+                    for note in reader.notes:
+                        print_note(f"{reader.path}: {note}")
         tables.append(scores.assign(clip=clip))
     return _labelled(pd.concat(tables, ignore_index=True), definition, degradation)
 
@@ -196,10 +200,6 @@ def _matched(
         results[method] = found
     for clip, target in truths.items():
         yield clip, target, {method: found[clip] for method, found in results.items()}
-
-
-def _opened(results: Mapping[str, Path]) -> dict[str, FrameReader]:
-    return {method: open_clip(path) for method, path in results.items()}
 
 
 def _compare_names(clip: str, truth: FrameReader, results: Mapping[str, FrameReader]) -> None:

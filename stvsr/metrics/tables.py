@@ -24,6 +24,7 @@ def run(
     csv: str | None = None,
     degradation: str = "other",
     device: str = "cpu",
+    strict: bool = False,
     more: Callable[[pd.DataFrame], str] | None = None,
 ) -> str:
     """Do what `stvsr evaluate` does: score, write the files that are asked for, return the table to print.
@@ -36,12 +37,13 @@ def run(
         csv: file for one row per value, columns of `metrics.csv`.
         degradation: "bi", "bd" or "other".
         device: where measuring networks run.
+        strict: refuse videos with damaged or missing frames.
         more: text to print below the table, from its rows.
 
     Raises:
         InputError: names clash, or as for `evaluate`.
     """
-    rows = evaluate(named(results), targets, protocol, degradation=degradation, device=device)
+    rows = evaluate(named(results), targets, protocol, degradation=degradation, device=device, strict=strict)
     if csv:
         write_text(Path(csv), rows.to_csv(index=False, lineterminator="\n"))
     if json:

@@ -1,16 +1,20 @@
 """Tensors from checkpoints that others wrote, without running code from them, and strict loading of them."""
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
-from stvsr.errors import InputError
+from stvsr.errors import InputError, first_line
 from stvsr.runs.files import load_tensors
 
 # keys under which publishers put the tensors; averaged weights come first, as their publishers evaluate them
-NESTS = ("params_ema", "state_dict", "model_state_dict", "params", "model")
+NESTS = ("params_ema", "model_ema", "ema", "state_dict", "model_state_dict", "params", "model", "generator", "net_g",
+         "netG")  # fmt: skip
+MOST_NESTED = 8  # dictionaries in each other; a dictionary can contain itself
 PREFIXES = ("module.", "_orig_mod.", "generator.")  # of DataParallel, torch.compile and MMagic's models
 AVERAGED = "generator_ema."  # MMagic's averaged weights, next to those under "generator."
 TEXTS = {
@@ -35,20 +39,38 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         raise InputError(f"checkpoint {path} does not exist: check the path")
     refuse_text(path)
     state = load_tensors(path)[0] if path.suffix == ".safetensors" else _read_pickle(path)
-    while isinstance(state, Mapping) and (
-        nest := next((key for key in NESTS if isinstance(state.get(key), Mapping)), "")
-    ):
-        state = state[nest]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    for _ in range(MOST_NESTED):
+        if not isinstance(state, Mapping):
+            break
+        state = next((state[key] for key in NESTS if isinstance(state.get(key), Mapping)), state)
+    if not _is_named_tensors(state):
         raise InputError(f"checkpoint {path} holds no dictionary of named tensors: give the network's state_dict")
+    odd = next((name for name, tensor in state.items() if not _is_plain(tensor)), None)
+    if odd is not None:
+        raise InputError(f"checkpoint {path}: {odd} is sparse, quantised, nested or without values: save plain tensors")
     _refuse_broken(state, f"checkpoint {path}")
     return without_prefix(state)
 
 
+def _is_named_tensors(state: object) -> TypeGuard[Mapping[str, Tensor]]:
+    return (
+        isinstance(state, Mapping)
+        and len(state) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items())
+    )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    special = tensor.is_meta or tensor.is_quantized or tensor.is_nested
+    return tensor.layout is torch.strided and not special
+
+
 def refuse_text(path: Path) -> None:
-    """Raise InputError when a file is a web page or a Git LFS pointer that was saved in a checkpoint's place."""
+    """Raise InputError when a file is empty, or a web page or a Git LFS pointer in a checkpoint's place."""
     with path.open("rb") as file:
         head = file.read(512).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not path.stat().st_size:
+        raise InputError(f"{path} is not a checkpoint, it is empty: fetch or copy it again")
     for start, what in TEXTS.items():
         if head.startswith(start):
             raise InputError(f"{path} is not a checkpoint but {what}")
@@ -68,12 +90,22 @@ def without_prefix(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> object:
+    with path.open("rb") as file:
+        head = file.read(9)
+    if head[8:] == b"{":
+        raise InputError(f"checkpoint {path} is a safetensors file: end its name in .safetensors")
+    if not head.startswith((b"PK", b"\x80")):  # a ZIP archive, or a pickle
+        raise InputError(f"{path} is not a checkpoint: neither PyTorch nor safetensors writes such files")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except pickle.UnpicklingError:
         raise InputError(
-            f"checkpoint {path} cannot be read as plain tensors, save its state_dict again: {reason}"
+            f"checkpoint {path} cannot be read as plain tensors, it is damaged or holds objects that could run code: "
+            "save its state_dict alone"
+        ) from None
+    except Exception as error:
+        raise InputError(
+            f"checkpoint {path} cannot be read as plain tensors, save its state_dict again: {first_line(error)}"
         ) from None
 
 
@@ -88,6 +120,11 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
         "missing": [name for name in own if name not in state],
         "unknown": [name for name in state if name not in own],
         "of another shape": [name for name in own if name in state and own[name].shape != state[name].shape],
+        "without floating-point values": [
+            name
+            for name in own
+            if name in state and own[name].is_floating_point() and not state[name].is_floating_point()
+        ],
     }
     said = "; ".join(f"{len(names)} {kind} ({names[0]}, ...)" for kind, names in problems.items() if names)
     if said:
@@ -99,9 +136,13 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str) -> N
 
 
 def _refuse_broken(state: Mapping[str, Tensor], source: str) -> None:
-    broken = [name for name, tensor in state.items() if not torch.isfinite(tensor).all()]
+    broken = [name for name, tensor in state.items() if not torch.isfinite(_comparable(tensor)).all()]
     if broken:
         raise InputError(
             f"{source} has NaN or infinite values in {len(broken)} tensors ({broken[0]}, ...): the training diverged, "
             "take an earlier checkpoint"
         )
+
+
+def _comparable(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype.itemsize == 1 else tensor  # PyTorch does not compare numbers of 8 bits

@@ -13,6 +13,7 @@ import pandas as pd
 from stvsr.errors import InputError
 from stvsr.evaluation import comparison, dose
 from stvsr.evaluation.held_out import CONTROL, read_csv
+from stvsr.evaluation.results import read_manifest
 from stvsr.metrics.scoring import COLUMNS as METRIC_COLUMNS
 from stvsr.report import labels
 from stvsr.runs.files import read_json, read_log
@@ -23,6 +24,7 @@ MANIFEST_KEYS = (
     "study", "title", "question", "parameters", "command", "started", "finished", "seconds", "git", "python",
     "packages", "hardware", "device", "seeds", "data", "weights", "steps",
 )  # fmt: skip
+LAST_STEP = 2**62  # a larger one is damage
 LEARNT = 0.05  # least mean gap of a discriminator's probabilities (true minus generated) that counts as having learnt
 
 
@@ -116,7 +118,7 @@ def load_run(folder: Path) -> Run:
         InputError: there is no `run.json`, or a table lacks a column.
     """
     folder = Path(folder)
-    manifest = {**dict.fromkeys(MANIFEST_KEYS), **read_json(folder / "run.json")}
+    manifest = {**dict.fromkeys(MANIFEST_KEYS), **read_manifest(folder)}
     steps = folder / "steps"
     metrics = _table(steps / "evaluate" / "metrics.csv", METRIC_COLUMNS)
     summary = _table(steps / "evaluate" / "summary.csv", SUMMARY_COLUMNS)
@@ -163,8 +165,15 @@ def _table(path: Path, columns: Iterable[str]) -> pd.DataFrame:
 
 
 def _log(path: Path) -> pd.DataFrame:
+    """Return the numbers of a training's log, one row per entry."""
     entries = read_log(path) if path.is_file() else []
-    return pd.DataFrame([entry for entry in entries if isinstance(entry, dict) and "step" in entry])
+    return pd.DataFrame(
+        [
+            {name: value for name, value in entry.items() if isinstance(value, int | float)}
+            for entry in entries
+            if entry["step"] < LAST_STEP
+        ]
+    )
 
 
 def _steps(manifest: dict, folder: Path) -> list[dict]:

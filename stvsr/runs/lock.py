@@ -47,7 +47,8 @@ def locked(path: Path, what: str, *, wait: float = 1.0) -> Iterator[None]:
         if held:
             command = shlex.join(os.path.basename(word) if os.path.isabs(word) else word for word in sys.argv)
             now = time.strftime("%Y-%m-%d %H:%M:%S")
-            path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {now} ({command[:200]})\n", "utf-8")
+            holder = f"process {os.getpid()} on {socket.gethostname()} since {now} ({command[:200]})\n"
+            path.write_text(holder, "utf-8", errors="backslashreplace")
         yield
     finally:
         if held:
@@ -59,7 +60,8 @@ def locked(path: Path, what: str, *, wait: float = 1.0) -> Iterator[None]:
 
 def lock_beside(output: Path) -> Path:
     """Return the lock file of an output file or folder that may not exist yet."""
-    name = output.name if len(output.name.encode()) <= LONGEST_NAME else sha256(output.name.encode()).hexdigest()
+    encoded = os.fsencode(output.name)
+    name = output.name if len(encoded) <= LONGEST_NAME else sha256(encoded).hexdigest()
     return output.parent / f".{name}.lock"
 
 

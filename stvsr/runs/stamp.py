@@ -86,6 +86,6 @@ def contents(path: Path, *, by_times: bool = False) -> str:
     stats = [file.stat() for file in files]
     if by_times or sum(stat.st_size for stat in stats) > LARGE:
         lines = [f"{file.relative_to(path)} {s.st_size} {s.st_mtime_ns}" for file, s in zip(files, stats, strict=True)]
-        return "times:" + hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return "times:" + hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
     lines = [f"{file.relative_to(path)} {digest(file)}" for file in files]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

@@ -66,9 +66,9 @@ def find_clips(path: Path, owner: str = "folder") -> ClipPaths:
     paths = {entry.name if entry.is_dir() else entry.stem: found for entry, found in clips.items()}
     if len(paths) < len(clips):
         raise InputError(f"{owner} {path} has a video and a folder, or two videos, of one name: keep one of each")
-    notes = left_out(path, [*hidden, *(entry for entry in entries if entry not in clips)])
+    others = left_out([*hidden, *(entry for entry in entries if entry not in clips)])
     nested = [f"clip {entry.name} is read from {found}" for entry, found in clips.items() if entry != found]
-    return ClipPaths(paths=paths, lone=False, notes=(*notes, *nested))
+    return ClipPaths(paths=paths, lone=False, notes=(*(f"{path}: {note}" for note in others), *nested))
 
 
 def require_clip(path: Path, owner: str = "") -> None:
@@ -100,7 +100,7 @@ def frame_files(folder: Path) -> tuple[list[Path], tuple[str, ...]]:
     files = [entry for entry in entries if is_picture(entry)]
     if not files:
         raise InputError(f"folder {folder} has no {', '.join(IMAGE_SUFFIXES)} frames")
-    return in_order(files), left_out(folder, [*hidden, *(entry for entry in entries if entry not in set(files))])
+    return in_order(files), left_out([*hidden, *(entry for entry in entries if entry not in set(files))])
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:
@@ -119,13 +119,13 @@ def natural(path: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", path.name) if part]
 
 
-def left_out(folder: Path, entries: Sequence[Path]) -> tuple[str, ...]:
+def left_out(entries: Sequence[Path]) -> tuple[str, ...]:
     """Return a note that names the entries of a folder that are not used, none when there are none."""
     if not entries:
         return ()
     names = [entry.name for entry in entries[:NAMED]]
     more = f" and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
-    return (f"{folder}: left out {', '.join(names)}{more}",)
+    return (f"left out {', '.join(names)}{more}",)
 
 
 @functools.cache

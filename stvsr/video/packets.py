@@ -1,12 +1,13 @@
 """Packets of a video file: opened by path alone, on one continuous clock, from a moment on, with losses noticed."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
 import av
 
-from stvsr.errors import InputError
+from stvsr.errors import InputError, first_line
 
 JOINED = ("mpegts", "mpeg")  # recordings of these are joined by writing one file after another
 BACKWARD = Fraction(1, 10)  # seconds by which decoding times may step back before a clock counts as restarted
@@ -14,23 +15,35 @@ FORWARD = 10  # seconds that a stream may pause before its clock counts as resta
 INDEXED = ("mov", "matroska")  # containers whose index finds a key frame reliably
 MARGIN = 10  # seconds before the wanted moment at which reading begins there
 MOST_WAITING = 1000  # packets kept while a key frame is looked for
+NOT_VIDEO = {"tty": "text", "concat": "a list of other files", "hls": "a playlist of other files",
+             "dash": "a playlist of other files", "sdp": "a description of a stream"}  # fmt: skip
 
 
 def open_container(path: Path) -> av.container.InputContainer:
     """Open a file for reading; a colon in its name is part of the name.
 
     Raises:
-        InputError: the file cannot be read as video.
+        InputError: the file cannot be read as video, or is a list of other files, which would be read unnoticed.
     """
     try:
-        return av.open(str(path.absolute()), metadata_errors="replace")  # a relative a:b.mp4 would name a protocol
+        name = str(path.absolute())  # a relative a:b.mp4 would name a protocol
+        container = av.open(name, metadata_errors="replace", options={"protocol_whitelist": "file"})
     except (OSError, av.FFmpegError, ValueError) as error:
-        raise InputError(f"{path} cannot be read as video: {reason(error)}") from error
+        busy = isinstance(error, OSError) and error.errno == errno.EBUSY  # Y4M's reader means its header
+        why = "its header is not valid" if busy else reason(error)
+        if path.is_file() and not path.stat().st_size:
+            why = "it is empty"
+        raise InputError(f"{path} cannot be read as video: {why}") from error
+    for kind in container.format.name.split(","):
+        if kind in NOT_VIDEO:
+            container.close()
+            raise InputError(f"{path} is {NOT_VIDEO[kind]}, not a video: give the video itself")
+    return container
 
 
 def reason(error: Exception) -> str:
     """Return an error of PyAV or the system in a few words."""
-    return getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def timed_streams(container: av.container.InputContainer) -> list[av.stream.Stream]:

@@ -4,18 +4,20 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from stvsr.errors import InputError
+from stvsr.errors import InputError, first_line
 
 # Image generators store whole workflows as text, and ICC profiles may pass 1 MiB: allow each chunk the limit of all.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY
 ON_BLACK = "transparent areas are shown on black"
+ONLY_FIRST = "only the first picture of each animation in the folder is used: give one file to use all of it"
+ANIMATED = ("WEBP", "PNG", "GIF")  # formats; the further pictures of a phone's JPEG are not an animation
 BROWSER_DELAY = 100  # ms that browsers show an animation's picture whose delay is 10 ms or less
 PROBLEMS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, cv2.error,
             Image.DecompressionBombError)  # fmt: skip
@@ -42,19 +44,23 @@ def read_image(path: Path | io.BytesIO) -> np.ndarray:
 def read_picture(path: Path | io.BytesIO) -> Picture:
     """Return one picture: EXIF rotation applied, grey repeated, 16 bits rounded to 8, transparency shown on black.
 
+    Of an animation it is the first picture, with a note.
+
     Raises:
         InputError: the file cannot be decoded, or is larger than Pillow's guard against decompression bombs allows.
     """
     try:
         with Image.open(path) as image:
-            return _picture(image, _sixteen_bits(path))
+            animated = image.format in ANIMATED and getattr(image, "n_frames", 1) > 1
+            picture = _picture(image, _sixteen_bits(path, image.info.get("transparency")))
+            return replace(picture, notes=(*picture.notes, ONLY_FIRST)) if animated else picture
     except PROBLEMS as error:
         raise _unreadable(path, error) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Animation:
-    """Pictures with times in a WebP or PNG file: their count, and the moments in ms at which they begin and end."""
+    """Pictures with times in a WebP, PNG or GIF file, and the moments in ms at which they begin and end."""
 
     path: Path
     edges: tuple[int, ...]
@@ -76,12 +82,12 @@ class Animation:
 
 
 def find_animation(path: Path) -> Animation | None:
-    """Return the animation in a WebP or PNG file, None for a still picture."""
+    """Return the animation in a WebP, PNG or GIF file, None for a still picture."""
     try:
         with Image.open(path) as image:
             first = int(bool(image.info.get("default_image")))
             count = getattr(image, "n_frames", 1) - first
-            if image.format not in ("WEBP", "PNG") or count < 2:
+            if image.format not in ANIMATED or count < 2:
                 return None
             edges = [0]
             for index in range(count):
@@ -108,6 +114,8 @@ def _picture(image: Image.Image, deep: np.ndarray | None) -> Picture:
         image = eight
         notes.append("16-bit pictures are rounded to 8 bits")
     upright = ImageOps.exif_transpose(image)
+    if upright.mode == "F":
+        raise ValueError("its values are floating-point numbers: save it with 8 or 16 bits")
     if upright.mode.startswith("I"):  # 16-bit grey outside PNG, which Pillow would clip instead of scaling
         upright = Image.fromarray(_rounded(np.asarray(upright)))
         notes.append("16-bit pictures are rounded to 8 bits")
@@ -122,10 +130,11 @@ def _picture(image: Image.Image, deep: np.ndarray | None) -> Picture:
     return Picture(pixels=on_black(pixels), profile=profile, notes=tuple(notes))
 
 
-def _sixteen_bits(path: Path | io.BytesIO) -> np.ndarray | None:
+def _sixteen_bits(path: Path | io.BytesIO, transparent: object) -> np.ndarray | None:
     """Return a 16-bit PNG rounded to 8 bits, (H, W) or (H, W, 3 or 4); None for any other file.
 
-    Pillow keeps only the high byte of 16-bit RGB and RGBA, which darkens by half a level.
+    Pillow keeps only the high byte of 16-bit RGB and RGBA, which darkens by half a level, and OpenCV ignores that one
+    level of grey may stand for full transparency (`transparent`).
     """
     data = path.getvalue() if isinstance(path, io.BytesIO) else _head(path)
     header = data[:26]
@@ -138,6 +147,9 @@ def _sixteen_bits(path: Path | io.BytesIO) -> np.ndarray | None:
     deep = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_UNCHANGED)
     if deep is None or deep.dtype != np.uint16:
         return None
+    if deep.ndim == 2 and isinstance(transparent, int):
+        grey, alpha = _rounded(deep), np.where(deep == transparent, np.uint8(0), np.uint8(255))
+        return np.dstack([grey, grey, grey, alpha])
     order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(deep.shape[-1] if deep.ndim == 3 else 1)
     return _rounded(deep if order is None else deep[..., order])
 
@@ -155,5 +167,6 @@ def _unreadable(path: Path | io.BytesIO, error: Exception) -> InputError:
     if isinstance(error, Image.DecompressionBombError):
         largest = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         return InputError(f"{path} has more than {largest} million pixels: crop or shrink it first")
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return InputError(f"{path} cannot be read as an image: {reason}")
+    if isinstance(error, UnidentifiedImageError):
+        return InputError(f"{path} cannot be read as an image: it is not a PNG, WebP or JPEG file")
+    return InputError(f"{path} cannot be read as an image: {first_line(error)}")

@@ -43,7 +43,7 @@ class AudioCopy:
     def names(self) -> list[str]:
         """Codec names, empty for a silent file."""
         contexts = [stream.codec_context for stream in self._container.streams.audio]
-        return [context.name if context else "unknown codec" for context in contexts]
+        return [context.codec.canonical_name if context else "unknown codec" for context in contexts]
 
     def check(self, suffix: str) -> None:
         """Write the first packets into memory, to learn before hours of work whether the container takes the sound.
@@ -53,7 +53,8 @@ class AudioCopy:
         """
         problem = self._problem(suffix)
         if problem is not None:
-            other = "write .mkv, or " if suffix != ".mkv" and self._problem(".mkv") is None else ""
+            others = (other for other in (".mkv", ".mov", ".mp4") if other != suffix and self._problem(other) is None)
+            other = next((f"write {other}, or " for other in others), "")
             names = ", ".join(self.names)
             raise InputError(f"audio ({names}) cannot be copied into {suffix}: {other}give --no-audio") from problem
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from stvsr.errors import InputError
 from stvsr.video.folders import frame_files
-from stvsr.video.frames import FrameReader
+from stvsr.video.frames import BrokenClip, FrameReader
 from stvsr.video.pictures import Animation, read_picture
 
 FOLDER_RATE = Fraction(25)  # frames per second of a folder by default
@@ -35,7 +36,10 @@ class FolderReader(FrameReader):
         self.ends = self.seconds
 
     def _rgb(self, still: Path) -> np.ndarray:
-        picture = read_picture(still)
+        try:
+            picture = read_picture(still)
+        except InputError as error:  # the frames before it are good
+            raise BrokenClip(str(error)) from error
         for line in picture.notes:
             self._note(line)
         if picture.profile != self.profile:

@@ -30,6 +30,7 @@ from stvsr.video.tracks import Tracks, add_tracks
 Encoder = Literal["libx264", "libvpx-vp9"]
 CODECS: dict[str, Encoder] = {".mp4": "libx264", ".mov": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
 LARGEST_SIDE = 16384  # pixels, of H.264's highest level in libx264 and of VP9 in libvpx
+RATES = (1e-4, 1e5)  # frames per second that every container can hold
 LONGEST_NAME = 255  # bytes, of every common file system
 
 
@@ -63,7 +64,7 @@ class _Output:
                     _remove(self.path)
                 self._temporary.replace(self.path)
                 self._made = []
-        except (OSError, InputError) as failure:
+        except OSError as failure:
             raise InputError(f"cannot write {self.path}: {reason(failure)}") from None
         finally:
             self._abandon()
@@ -180,12 +181,14 @@ class VideoWriter(_Output):
         time_base: Fraction | None = None, aspect: Fraction | None = None, audio: AudioCopy | None = None,
         tracks: Tracks | None = None, options: Mapping[str, str] | None = None, overwrite: bool = False,
     ) -> None:  # fmt: skip
-        _check_video(Path(path), size, crf)
+        _check_video(Path(path), size, crf, rate)
         super().__init__(path, overwrite=overwrite)
         self._size = size
         self._colour = colour or Colour()
         self._rate = Fraction(rate).limit_denominator(1_000_000)
         self._time_base = time_base or 1 / self._rate
+        if self._time_base > 1:  # seconds: MP4 needs a whole number of ticks per second
+            self._time_base = Fraction(1, self._time_base.denominator)
         self._aspect = aspect or Fraction(1)
         self._last: int | None = None
         self._reformatter = VideoReformatter()
@@ -226,7 +229,8 @@ class VideoWriter(_Output):
             options |= {"b": "0", "row-mt": "1", "cpu-used": "4"}
         elif tracks.hdr:
             options["x264-params"] = tracks.hdr
-        stream = self._container.add_stream(codec, rate=self._rate, options=options | self._options)
+        rate = min(self._rate, 1 / self._time_base)  # libvpx refuses frames that last less than a tick
+        stream = self._container.add_stream(codec, rate=rate, options=options | self._options)
         stream.height, stream.width = self._size
         stream.pix_fmt = "yuv444p" if any(side % 2 for side in self._size) else "yuv420p"
         stream.time_base = stream.codec_context.time_base = self._time_base
@@ -340,7 +344,7 @@ def _open_container(path: Path) -> av.container.OutputContainer:
     return av.open(str(path.absolute()), "w", format=FORMATS[path.suffix.lower()], options=fragment)
 
 
-def _check_video(path: Path, size: tuple[int, int], crf: int) -> None:
+def _check_video(path: Path, size: tuple[int, int], crf: int, rate: Fraction | float) -> None:
     if not is_video_name(path):
         raise InputError(f"{path} is not the name of a video: end it in {', '.join(CODECS)}")
     codec = CODECS[path.suffix.lower()]
@@ -354,6 +358,12 @@ def _check_video(path: Path, size: tuple[int, int], crf: int) -> None:
         )
     if not 0 <= crf <= 51:
         raise InputError(f"crf is {crf}: choose 0 (best) to 51")
+    slowest, fastest = RATES
+    if not slowest <= rate <= fastest:
+        raise InputError(
+            f"{path}: {float(rate):.4g} frames per second are not between {slowest:g} and {fastest:g}: write a frame "
+            "folder"
+        )
 
 
 def _empty_folder(path: Path) -> bool:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -11,6 +13,8 @@ from media import encode, film, moving, numbered, numbers, packets
 from PIL import Image
 
 from stvsr.cli import main
+from stvsr.runs.files import read_json
+from stvsr.video.folders import print_note
 from stvsr.video.reader import open_clip, read_clip
 from stvsr.video.writer import write_frames
 
@@ -146,6 +150,70 @@ def test_sound_that_fits_nowhere_names_only_remedies_that_work(tmp_path, capsys)
     assert numbers(open_clip(tmp_path / "out.mkv")) == list(range(12))
 
 
+SOUNDS = [  # source, codec of its sound, targets that refuse it, what they propose
+    (".mkv", "pcm_s16le", ".mp4 .webm", "write .mkv, or "), (".mkv", "flac", ".mov .webm", "write .mkv, or "),
+    (".mkv", "libopus", ".mov", "write .mkv, or "), (".mkv", "libmp3lame", ".webm", "write .mkv, or "),
+    (".mkv", "ac3", ".webm", "write .mkv, or "), (".mkv", "wavpack", ".mp4 .mov .webm", "write .mkv, or "),
+    (".mov", "pcm_alaw", ".mp4 .mkv .webm", "write .mov, or "), (".avi", "adpcm_ms", ".mp4 .mkv .mov .webm", ""),
+    (".ts", "eac3", ".webm", "write .mkv, or "), (".ts", "aac", ".webm", "write .mkv, or "),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "codec", "refusing", "remedy"), SOUNDS)
+def test_sound_is_kept_or_refused_with_a_container_that_takes_it(tmp_path, capsys, suffix, codec, refusing, remedy):
+    source = film(tmp_path / f"in{suffix}", "mpeg4" if suffix == ".avi" else "libx264", order="va", sound_codec=codec)
+    for target in (".mp4", ".mkv", ".mov", ".webm"):
+        status = run(source, tmp_path / f"out{target}", "--duration", "0.08")
+        if target not in refusing.split():
+            assert status == 0 and len(probe(tmp_path / f"out{target}")[3]) == 1
+        else:
+            assert status == 2
+            assert f"cannot be copied into {target}: {remedy}give --no-audio" in capsys.readouterr().err
+
+
+SUBTITLES = [(".mkv", "subrip"), (".mkv", "ass"), (".mp4", "mov_text"), (".mov", "mov_text"), (".ts", "dvbsub"),
+             (".ts", "dvb_teletext")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "codec"), SUBTITLES)
+def test_subtitles_and_data_are_named_when_they_are_left_out(tmp_path, capsys, suffix, codec):
+    source, more = film(tmp_path / "in.mkv", "libx264"), tmp_path / f"more{suffix}"
+    with av.open(str(source)) as given, av.open(str(more), "w") as sink:
+        video = sink.add_stream_from_template(given.streams[0])
+        extra = [sink.add_mux_stream(codec), *([sink.add_data_stream("klv")] if suffix == ".ts" else [])]
+        sink.start_encoding()
+        for stream in extra:
+            packet = av.Packet(b"\x10" + bytes(45))
+            packet.pts = packet.dts = 0
+            packet.duration, packet.time_base, packet.stream = 100, Fraction(1, 1000), stream
+            sink.mux(packet)
+        for packet in given.demux():
+            if packet.pts is not None:
+                packet.stream = video
+                sink.mux(packet)
+    for target in ("out.mp4", "out.mkv", "out.webm", "out"):
+        assert run(more, tmp_path / target) == 0
+        said = capsys.readouterr().out
+        assert "left out: subtitles" in said and ("a data stream" in said) == (suffix == ".ts")
+
+
+RATES = {"F1:1000000000": False, "F2147483647:1": False, "F1:1000": True, "F90000:1": True, "F0:0": True, "": True}
+
+
+@pytest.mark.parametrize("rate", list(RATES))
+def test_absurd_frame_rates_are_written_or_refused_in_one_line(tmp_path, capsys, rate):
+    frame = b"FRAME\n" + bytes(16 * 16 * 3 // 2)
+    (tmp_path / "in.y4m").write_bytes(f"YUV4MPEG2 W16 H16 {rate} C420\n".encode() + frame * 3)
+    for target in ("out.mp4", "out.mkv", "out.webm"):
+        assert run(tmp_path / "in.y4m", tmp_path / target) == (0 if RATES[rate] else 2)
+        said = capsys.readouterr()
+        if RATES[rate]:
+            assert len(read_clip(tmp_path / target)) == 3
+        else:
+            assert "frames per second" in said.err and "write a frame folder" in said.err
+    assert run(tmp_path / "in.y4m", tmp_path / "out") == 0
+
+
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_damaged_packets_are_counted_and_the_rest_is_kept(tmp_path, capsys, codec, suffix):
@@ -187,6 +255,10 @@ def test_a_change_of_size_keeps_what_came_before(tmp_path, capsys):
     line = capsys.readouterr().err
     assert "003.png is 16x16" in line and "first 3 frames are kept in" in line
     assert len(read_clip(tmp_path / "out.partial.mp4")) == 3
+    (tmp_path / "in" / "003.png").write_bytes(b"not a picture")
+    assert run(tmp_path / "in", tmp_path / "out.mp4") == 2
+    line = capsys.readouterr().err
+    assert "003.png cannot be read as an image" in line and "first 3 frames are kept in" in line
     assert main(["degrade", str(tmp_path / "in"), str(tmp_path / "small")]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out.partial.mp4"]
 
@@ -335,6 +407,51 @@ def test_strict_refuses_damaged_and_missing_frames_and_leaves_nothing(tmp_path, 
     assert "damaged video: 1" in (refusal := capsys.readouterr().err)
     assert "--strict refuses that" in refusal
     assert not (tmp_path / "out2").exists()
+
+
+def test_evaluate_names_damage_on_either_side_and_refuses_it_when_strict(tmp_path, capsys):
+    source = film(tmp_path / "whole.mp4", "libx264", options={"g": "12", "bf": "0"})
+    with av.open(str(source)) as given:
+        packet = [packet for packet in given.demux(video=0) if packet.size][5]
+    content = bytearray(source.read_bytes())
+    content[packet.pos + 4 : packet.pos + packet.size] = bytes(packet.size - 4)
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(content)
+
+    def evaluate(results, targets, *options):
+        status = main(["evaluate", "--results", str(results), "--targets", str(targets), "--protocol", "literature-y",
+                       *options])  # fmt: skip
+        return status, capsys.readouterr().err
+
+    damage = "bad.mp4: damaged video: 1 of 12 frames could not be decoded and are missing"
+    print_note.cache_clear()
+    status, said = evaluate(bad, source)
+    assert status == 2 and "ends after 11 frames" in said and damage in said  # the reason stands above the error
+    print_note.cache_clear()
+    assert evaluate(bad, bad)[0] == 0
+    for results, targets in ((bad, source), (source, bad), (bad, bad)):
+        status, said = evaluate(results, targets, "--strict")
+        assert status == 2 and f"{damage}: --strict refuses that" in said
+    assert evaluate(source, source, "--strict")[0] == 0
+
+
+def test_names_that_are_not_utf8_are_names(tmp_path):
+    """In a process of its own: the streams of pytest take what a terminal refuses."""
+    name = os.fsdecode(b"caf\xe9")
+    film(tmp_path / "in.mp4", "libx264").rename(tmp_path / f"{name}.mp4")
+    write_frames(tmp_path / name / name, moving(12, 48, 64))
+    evaluate = ["evaluate", "--results", name, "--targets", name, "--protocol", "literature-y"]
+    commands = [["upscale", f"{name}.mp4", f"{name}-out.mp4", "--model", "bicubic"], ["degrade", name + ".mp4", "lr"],
+                ["upscale", name, "clips", "--model", "bicubic"], ["degrade", "missing" + name, "x"],
+                [*evaluate, "--csv", "a.csv", "--json", "a.json"]]  # fmt: skip
+    program = "import sys; from stvsr.cli import main; print([main(line) for line in eval(sys.argv[1])])"
+    done = subprocess.run(
+        [sys.executable, "-c", program, ascii(commands)], cwd=tmp_path, capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8:strict", "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert b"[0, 0, 0, 2, 0]" in done.stdout, done.stderr
+    assert b"Traceback" not in done.stderr and (tmp_path / "clips" / name).is_dir()
+    assert read_json(tmp_path / "a.json")["methods"][name]["clips"].keys() == {name}
 
 
 @pytest.mark.parametrize("name", ["pipe.mp4", "pipe.png", "loop"])

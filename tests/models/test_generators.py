@@ -220,6 +220,69 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(tmp_path):
     assert not victim.exists()
 
 
+def nested(state: dict) -> dict:
+    """Return a dictionary that contains itself."""
+    state["state_dict"] = state
+    return state
+
+
+ODD = {  # what is saved as .pth, from a state dict; what the line says
+    "sparse": (lambda state: {n: t.to_sparse() for n, t in state.items()}, "sparse, quantised"),
+    "meta": (lambda state: {n: t.to("meta") for n, t in state.items()}, "without values"),
+    "quantised": (
+        lambda state: {n: torch.quantize_per_tensor(t, 1, 0, torch.qint8) for n, t in state.items()},
+        "quant",
+    ),
+    "integers": (lambda state: {n: t.int() for n, t in state.items()}, "without floating-point values"),
+    "complex": (lambda state: {n: t.to(torch.complex64) for n, t in state.items()}, "without floating-point values"),
+    "numbers as names": (lambda state: dict(enumerate(state.values())), "no dictionary of named tensors"),
+    "itself": (lambda state: nested({}), "no dictionary of named tensors"),
+    "a list": (lambda state: list(state.values()), "no dictionary of named tensors"),
+    "nothing": (lambda state: {}, "no dictionary of named tensors"),
+    "a module": (lambda state: rbpn(), "objects that could run code"),
+    "an optimiser": (lambda state: {"optimizer": {"state": {}}}, "no dictionary of named tensors"),
+    "one name too many": (lambda state: state | {"extra": torch.zeros(1)}, "1 unknown"),
+    "one name too few": (lambda state: dict(list(state.items())[:-1]), "1 missing"),
+    "no shape": (lambda state: state | {"feat1.conv.weight": torch.tensor(1.0)}, "1 of another shape"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", list(ODD))
+def test_odd_checkpoints_are_one_line(tmp_path, kind):
+    make, message = ODD[kind]
+    torch.save(make(rbpn().state_dict()), tmp_path / "odd.pth")
+    with pytest.raises(InputError, match=message) as raised:
+        load_generator(tmp_path / "odd.pth")
+    assert "odd.pth" in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+def test_weights_of_every_floating_point_type_load(tmp_path, dtype):
+    network = rbpn()
+    torch.save({name: tensor.to(dtype) for name, tensor in network.state_dict().items()}, tmp_path / "net.pth")
+    loaded = load_generator(tmp_path / "net.pth")[0].state_dict()
+    assert all(torch.equal(loaded[name], t.to(dtype).float()) for name, t in network.state_dict().items())
+
+
+CONTENTS = {"JSON": b'{"a": 1}', "prose": b"hello", "gzip": b"\x1f\x8b\x08" + bytes(20), "nothing": b"",
+            "HDF5": b"\x89HDF\r\n\x1a\n" + bytes(20)}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", list(CONTENTS))
+def test_other_files_are_not_checkpoints(tmp_path, content):
+    (tmp_path / "net.pth").write_bytes(CONTENTS[content])
+    with pytest.raises(InputError, match=r"net.pth is not a checkpoint"):
+        load_generator(tmp_path / "net.pth")
+
+
+def test_a_safetensors_file_of_another_name_says_so(tmp_path):
+    save_generator(tmp_path / "net.safetensors", rbpn())
+    (tmp_path / "net.safetensors").rename(tmp_path / "net.pth")
+    with pytest.raises(InputError, match=r"net.pth is a safetensors file: end its name in .safetensors"):
+        load_generator(tmp_path / "net.pth")
+
+
 def test_a_checkpoint_of_another_size_than_the_preset_is_refused_before_training(tmp_path):
     save_generator(tmp_path / "g.safetensors", rbpn())
     with pytest.raises(InputError, match=r"the preset rbpn-tiny is .*choose its preset"):

@@ -32,7 +32,12 @@ KINDS = [  # suffix, codec, pixel format, codec of the sound, orders of the stre
     (".y4m", "wrapped_avframe", "yuv420p", "", "v"), (".gif", "gif", "rgb8", "", "v"),
     (".h264", "libx264", "yuv420p", "", "v"), (".hevc", "libx265", "yuv420p", "", "v"),
     (".m2v", "mpeg2video", "yuv420p", "", "v"), (".mjpg", "mjpeg", "yuvj420p", "", "v"),
-    (".ivf", "libvpx", "yuv420p", "", "v"),
+    (".ivf", "libvpx", "yuv420p", "", "v"), (".apng", "apng", "rgb24", "", "v"),
+    (".mov", "v210", "yuv422p10le", "aac", "v av"), (".mov", "jpeg2000", "rgb24", "aac", "va"),
+    (".mkv", "vc2", "yuv420p", "aac", "av"), (".mkv", "libx264rgb", "rgb24", "aac", "av"),
+    (".mkv", "ffv1", "gbrp10le", "flac", "va"), (".avi", "utvideo", "gbrp", "mp2", "va"),
+    (".avi", "huffyuv", "yuv422p", "mp2", "av"), (".asf", "wmv1", "yuv420p", "", "v"),
+    (".wtv", "mpeg2video", "yuv420p", "mp2", "v va"), (".nut", "rawvideo", "rgb24", "mp2", "av"),
 ]  # fmt: skip
 FILES = [(*kind[:4], order) for kind in KINDS for order in kind[4].split()]
 
@@ -94,6 +99,64 @@ def test_a_part_far_into_a_long_file_is_found_by_its_index_and_checked(tmp_path)
         path = encode(tmp_path / f"long{suffix}", moving(31), times=times, options={"g": groups, "bf": "0"})
         with open_clip(path) as clip:
             assert [time - clip.origin for time, _ in clip.timed(Fraction(27))] == [27, 28, 29, 30]
+
+
+MOVFLAGS = ("frag_keyframe+empty_moov", "frag_every_frame+empty_moov+default_base_moof", "cmaf")
+LAYOUTS = [*((".mp4", {"movflags": flags}) for flags in MOVFLAGS), (".mkv", {"live": "1"}), (".nut", {}), (".ts", {}),
+           (".mov", {}), (".flv", {})]  # fmt: skip
+
+
+@pytest.mark.parametrize(("suffix", "options"), LAYOUTS)
+@pytest.mark.parametrize(("late", "seconds"), [("", 0), ("video audio", 5), ("video", 2), ("audio", 2)])
+def test_fragments_and_clocks_that_start_late_lose_nothing(tmp_path, suffix, options, late, seconds):
+    if late == "video" and "movflags" in options:
+        options = {}  # a fragment cannot say that the first picture comes late
+    source, path = film(tmp_path / f"in{suffix}", "libx264", order="va", options=GROUPS), tmp_path / f"late{suffix}"
+    with av.open(str(source)) as given, av.open(str(path), "w", options=options) as sink:
+        streams = {stream.index: sink.add_stream_from_template(stream) for stream in given.streams}
+        for packet in given.demux():
+            if packet.pts is None:
+                continue
+            if packet.stream.type in late:
+                ticks = round(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts + ticks, None if packet.dts is None else packet.dts + ticks
+            packet.stream = streams[packet.stream.index]
+            sink.mux(packet)
+    with open_clip(path) as clip:
+        assert numbers(clip) == list(range(12))
+        assert numbers(frame for _, frame in clip.timed(Fraction(1, 5))) == list(range(5, 12))
+        ahead = float(clip.origin - clip.begins)
+        assert ahead == pytest.approx(seconds if late == "video" else 0, abs=0.1)
+
+
+LISTS = {
+    "text.txt": "One line of prose.\nAnother.\n" * 20,
+    "text.nfo": "One line of prose.\nAnother.\n" * 20,
+    "script.mp4": "ffconcat version 1.0\nfile other.ts\nfile other.ts\n",
+    "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.48,\nother.ts\n#EXT-X-ENDLIST\n",
+    "net.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.48,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n",
+    "page.mp4": "<!DOCTYPE html><html>Not found</html>",
+    "empty.mkv": "",
+}
+
+
+@pytest.mark.parametrize("name", list(LISTS))
+def test_text_and_lists_of_other_files_are_not_read_as_video(tmp_path, name):
+    film(tmp_path / "other.ts", "libx264")
+    (tmp_path / name).write_text(LISTS[name])
+    with pytest.raises(InputError, match=r"not a video|cannot be read as video") as raised:
+        open_clip(tmp_path / name)
+    assert name in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("header", ["W0 H0 F25:1", "W-64 H48 F25:1", "W99999 H99999 F25:1", "W64 H48"])
+def test_headers_that_describe_no_video_are_one_line(tmp_path, header):
+    (tmp_path / "in.y4m").write_bytes(f"YUV4MPEG2 {header} C420\n".encode() + b"FRAME\n" + bytes(64 * 48 * 3 // 2))
+    if "F25" in header:
+        with pytest.raises(InputError, match=r"in.y4m cannot be read as video: its header is not valid"):
+            open_clip(tmp_path / "in.y4m")
+    else:
+        assert len(read_clip(tmp_path / "in.y4m")) == 1
 
 
 def test_joined_recordings_have_one_clock(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 from media import moving, numbered, numbers
 from PIL import Image, PngImagePlugin
 
+from stvsr.data.clips import load_clips
 from stvsr.errors import InputError
-from stvsr.video.pictures import ON_BLACK, find_animation, on_black, read_picture
+from stvsr.video.pictures import ON_BLACK, ONLY_FIRST, find_animation, on_black, read_picture
 from stvsr.video.reader import open_clip, read_clip
 
 MODES = {
@@ -53,6 +54,16 @@ def test_16_bits_are_rounded_to_8(tmp_path, channels):
     expected = np.round(deep[..., :3] / 257).astype(np.uint8)
     assert np.array_equal(picture.pixels, expected.repeat(3, -1) if channels == 1 else expected)
     assert picture.notes == ("16-bit pictures are rounded to 8 bits",)
+
+
+def test_a_transparent_level_of_16_bit_grey_is_shown_on_black(tmp_path):
+    deep = np.full((24, 32), 40_000, np.uint16)
+    deep[:, 16:] = 12_345
+    image = Image.fromarray(deep)
+    image.save(tmp_path / "a.png", transparency=12_345)
+    picture = read_picture(tmp_path / "a.png")
+    assert ON_BLACK in picture.notes
+    assert (picture.pixels[:, :16] == round(40_000 / 257)).all() and (picture.pixels[:, 16:] == 0).all()
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
@@ -102,7 +113,8 @@ def test_what_is_too_large_or_broken_is_one_line(tmp_path):
     (tmp_path / "cut.png").write_bytes(whole.getvalue()[:200])
     (tmp_path / "page.jpg").write_text("<html>not found</html>")
     (tmp_path / "empty.webp").write_bytes(b"")
-    for name in ("bomb.png", "cut.png", "page.jpg", "empty.webp"):
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.png", "TIFF")
+    for name in ("bomb.png", "cut.png", "page.jpg", "empty.webp", "float.png"):
         with pytest.raises(InputError, match=name) as raised:
             read_clip(tmp_path / name)
         assert "\n" not in str(raised.value)
@@ -110,24 +122,35 @@ def test_what_is_too_large_or_broken_is_one_line(tmp_path):
 
 @pytest.mark.parametrize(
     ("suffix", "options"),
-    [(".webp", {"lossless": True}), (".png", {}), (".png", {"default_image": True}), (".gif", {}), (".apng", {})],
-)
+    [(".webp", {"lossless": True}), (".png", {}), (".png", {"default_image": True}), (".gif", {}), (".apng", {}),
+     (".png", {"format": "GIF"}), (".webp", {"format": "GIF"})],
+)  # fmt: skip
 def test_animations_are_clips_with_their_times(tmp_path, suffix, options):
     frames = numbered(6)
     first, *others = [Image.fromarray(frame) for frame in frames]
     if options.get("default_image"):
         others = [first, *others]
     durations = [100, 200, 100, 300, 50, 250]
-    first.save(
-        tmp_path / f"a{suffix}", "PNG" if suffix == ".apng" else None, save_all=True, append_images=others,
-        duration=durations, **options,
-    )  # fmt: skip
+    options = {"format": "PNG" if suffix == ".apng" else None, **options}
+    first.save(tmp_path / f"a{suffix}", save_all=True, append_images=others, duration=durations, **options)
     with open_clip(tmp_path / f"a{suffix}") as clip:
         timed = list(clip.timed())
         assert numbers(frame for _, frame in timed) == list(range(6))
         assert [float(time) for time, _ in timed] == pytest.approx([0, 0.1, 0.3, 0.4, 0.7, 0.75])
         assert float(clip.ends) == pytest.approx(1.0)
         assert clip.rate == 6 or suffix == ".gif"
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_animations_among_frames_are_noted_because_one_picture_of_each_is_used(tmp_path, suffix, capsys):
+    first, *others = [Image.fromarray(frame) for frame in numbered(3)]
+    (tmp_path / "clip").mkdir()
+    for index in range(2):
+        first.save(tmp_path / "clip" / f"{index}{suffix}", save_all=True, append_images=others, duration=40)
+    with open_clip(tmp_path / "clip") as clip:
+        assert len(list(clip)) == 2 and clip.notes == [ONLY_FIRST]
+    assert len(load_clips(str(tmp_path / "clip"))) == 1
+    assert ONLY_FIRST in capsys.readouterr().err
 
 
 def test_a_still_and_a_picture_of_a_phone_are_no_animations(tmp_path):
