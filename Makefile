@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: reproduce test torture check lint format lab notebooks picture bench pins clean help
+.PHONY: reproduce test torture check lint format lab notebooks picture bench licences pins clean help
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
@@ -40,6 +40,9 @@ notebooks: $(VENV)/.installed ## execute the notebooks and write reports/noteboo
 picture: $(VENV)/.installed ## the README's picture and numbers, from the quick run
 	$(BIN)/python .ci/screenshot.py reports/quick/report.html reports/quick.png
 	$(BIN)/python .ci/readme_numbers.py reports/quick README.md
+
+licences: $(VENV)/.installed ## every installed package with version, pin and licence; fails where one is missing
+	$(BIN)/python .ci/licences.py
 
 bench: $(VENV)/.installed ## speed against the plain way, medians in one run, and the README's table
 	$(BIN)/python -m benchmarks --json benchmarks/results.json --readme README.md
