@@ -196,7 +196,7 @@ class VideoWriter(_Output):
         self._damaged_sound = 0
         self.ends: Fraction | None = None
         with _one_line(self.path):
-            self._container = _open_container(self._temporary)
+            self._container = _open_container(self._temporary, self._rate)
             try:
                 self._stream = self._add_video(crf, tracks or Tracks())
                 if audio is not None:
@@ -339,9 +339,11 @@ def is_video_name(path: Path | str) -> bool:
     return True
 
 
-def _open_container(path: Path) -> av.container.OutputContainer:
-    fragment = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}  # plays while it downloads
-    return av.open(str(path.absolute()), "w", format=FORMATS[path.suffix.lower()], options=fragment)
+def _open_container(path: Path, rate: Fraction) -> av.container.OutputContainer:
+    options = {"movflags": "+faststart"} if path.suffix.lower() in (".mp4", ".mov") else {}  # plays while it downloads
+    if options and rate > 1000:  # players skip a film whose length rounds to 0 ms
+        options["movie_timescale"] = "1000000"
+    return av.open(str(path.absolute()), "w", format=FORMATS[path.suffix.lower()], options=options)
 
 
 def _check_video(path: Path, size: tuple[int, int], crf: int, rate: Fraction | float) -> None:

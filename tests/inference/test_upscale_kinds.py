@@ -197,6 +197,7 @@ def test_subtitles_and_data_are_named_when_they_are_left_out(tmp_path, capsys, s
         assert "left out: subtitles" in said and ("a data stream" in said) == (suffix == ".ts")
 
 
+# Y4M's field for the rate -> whether a video of that rate can be written
 RATES = {"F1:1000000000": False, "F2147483647:1": False, "F1:1000": True, "F90000:1": True, "F0:0": True, "": True}
 
 
@@ -435,6 +436,7 @@ def test_evaluate_names_damage_on_either_side_and_refuses_it_when_strict(tmp_pat
     assert evaluate(source, source, "--strict")[0] == 0
 
 
+@pytest.mark.slow
 def test_names_that_are_not_utf8_are_names(tmp_path):
     """In a process of its own: the streams of pytest take what a terminal refuses."""
     name = os.fsdecode(b"caf\xe9")
