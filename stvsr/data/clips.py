@@ -241,11 +241,24 @@ def _entry(entry: Path, name: str) -> list[Clip]:
 
 def _folder(path: Path, name: str) -> Clip:
     files = tuple(image_files(path)) if path.is_dir() else (path,)
-    first = read_picture(files[0])
-    height, width, _ = first.pixels.shape
-    for note in first.notes:
-        print_note(f"{path}: {note}")
+    height, width = _size(path, files)
     return Clip(name=name, source=path, height=height, width=width, start=0, stop=len(files), files=files)
+
+
+def _size(path: Path, files: Sequence[Path]) -> tuple[int, int]:
+    """Return the height and width of the first frame that can be read; the error of the first where none can."""
+    failed: InputError | None = None
+    for file in files:
+        try:
+            first = read_picture(file)
+        except InputError as error:
+            failed = failed or error
+            continue
+        for note in first.notes:
+            print_note(f"{path}: {note}")
+        height, width, _ = first.pixels.shape
+        return height, width
+    raise failed or InputError(f"{path} has no frames")
 
 
 def _shots(path: Path, name: str) -> list[Clip]:

@@ -6,7 +6,6 @@ import signal
 from collections.abc import Iterator, Sequence
 
 import cv2
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from stvsr.errors import InputError
@@ -16,15 +15,13 @@ PREFETCH = 4  # batches that each worker prepares in advance
 TIMEOUT = 600  # seconds for a worker to hand over a batch: one that is suspended or waits for a lost disk never does
 
 
-def load_batches(
-    dataset: Dataset, plan: Sequence[list[int]], *, workers: int, pin: bool = False
-) -> Iterator[dict[str, Tensor]]:
+def load_batches(dataset: Dataset, plan: Sequence[list[int]], *, workers: int, pin: bool = False) -> Iterator[dict]:
     """Yield one batch per entry of `plan`, the indices of its samples.
 
     Signals that end a run are left to this process, which closes the workers when it stops.
 
     Args:
-        dataset: map-style, of dictionaries of tensors.
+        dataset: map-style, of dictionaries of tensors; a text in them becomes a list of texts.
         workers: processes that prepare batches; 0: this process does.
         pin: batches in page-locked memory, for copies to a GPU.
 

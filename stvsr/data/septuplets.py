@@ -15,6 +15,8 @@ from stvsr.data.windows import reflect
 from stvsr.degradation import DEGRADATIONS, crop_to_multiple, to_float, to_uint8
 from stvsr.errors import InputError, unknown
 
+DRAWS = 100  # of one sample, before a data set counts as damaged all over
+
 
 def require_window(clips: Sequence[Clip], num_frames: int) -> None:
     """Raise InputError for the first clip that is shorter than the generator's window."""
@@ -72,9 +74,14 @@ class SeptupletDataset(Dataset):
     Item: `lr` (N, 3, h, w) with N = num_frames + targets - 1, `hr` (targets, 3, s*h, s*w), unless flow is none `flows`
     (targets, T-1, 2, h, w) from each target to its neighbours, LR pixels, and if asked for `hr_flows` (2, 2, s*h, s*w)
     from the middle target to the others, HR pixels. RGB in [0, 1].
+
+    With `skip_damaged`, a sample with a frame that cannot be read is drawn again, by its own index only, so that the
+    samples do not depend on how many processes read them.
     """
 
-    def __init__(self, clips: Sequence[Clip], config: SampleConfig, *, seed: int, length: int):
+    def __init__(
+        self, clips: Sequence[Clip], config: SampleConfig, *, seed: int, length: int, skip_damaged: bool = False
+    ):
         require_window(clips, config.num_frames)
         side = config.patch * config.scale
         for clip in clips:
@@ -83,6 +90,7 @@ class SeptupletDataset(Dataset):
                     f"clip {clip.name} is {clip.width}x{clip.height}, a patch needs {side}: lower the patch size"
                 )
         self.clips, self.config, self.seed, self.length = list(clips), config, seed, length
+        self.skip_damaged = skip_damaged
         frames = np.array([len(clip) for clip in clips], dtype=float)
         self.weights = frames / frames.sum()
 
@@ -90,9 +98,27 @@ class SeptupletDataset(Dataset):
         return self.length
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng([self.seed, index])
-        clip = self.clips[rng.choice(len(self.clips), p=self.weights)]
-        return make_sample(clip, draw_sample(rng, clip, self.config), self.config)
+        return self.whole_sample(index)[0]
+
+    def whole_sample(self, index: int) -> tuple[dict[str, Tensor], list[str]]:
+        """Return a sample, and why draws before it were left out: one line each, which names the damaged frame.
+
+        Raises:
+            InputError: a frame cannot be read; with `skip_damaged`, so it is in each of `DRAWS` draws.
+        """
+        damage: list[str] = []
+        while True:
+            rng = np.random.default_rng([self.seed, index, len(damage)] if damage else [self.seed, index])
+            clip = self.clips[rng.choice(len(self.clips), p=self.weights)]
+            drawn = draw_sample(rng, clip, self.config)
+            try:
+                return make_sample(clip, drawn, self.config), damage
+            except (InputError, OSError) as error:
+                if not self.skip_damaged:
+                    raise
+                damage.append(str(error).partition("\n")[0])
+            if len(damage) == DRAWS:
+                raise InputError(f"{DRAWS} draws of one sample met damaged frames, the last {damage[-1]}")
 
 
 def draw_sample(rng: np.random.Generator, clip: Clip, config: SampleConfig) -> augmentation.Draw:

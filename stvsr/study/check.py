@@ -242,7 +242,8 @@ class _Checks:
         clips: list[Clip] = []
         with noted(faults):
             clips = self.dataset(data, sample).clips
-            faults += self.frames(tuple(clips[:: max(1, len(clips) // LOOKED_AT)]))
+            looked_at = () if data.skip_damaged else tuple(clips[:: max(1, len(clips) // LOOKED_AT)])
+            faults += self.frames(looked_at)
         # notebook 02 also shows validation patches of a pretraining that is not validated
         if config.validate_every or getattr(config, "crops_every", True):
             with noted(faults):
@@ -265,7 +266,7 @@ class _Checks:
                 f"{lacking[0]} is missing or incomplete, as are {len(lacking) - 1} more files of {len(clips)} clips: "
                 "run `stvsr data check` on the folder"
             )
-        for clip in (clips[0], clips[-1]):
+        for clip in (*clips[:1], *clips[-1:]):
             if clip.files and not lacking:
                 with noted(faults):
                     clip.frames([0])

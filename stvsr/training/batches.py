@@ -2,15 +2,16 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from stvsr.data.clips import ALL_SPLITS, load_clips, select_clips, shrink_clip
+from stvsr.data.clips import ALL_SPLITS, Clip, load_clips, select_clips, shrink_clip
 from stvsr.data.loader import load_batches
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset
 from stvsr.errors import InputError, unknown
@@ -29,6 +30,8 @@ class DataConfig:
     validation: sources of the validation patches; empty: the validation split of `data`.
     shrink: factors by which the HR size is divided first, each adding a copy of every clip.
     patch: LR patch side, pixels. degradation: bi or bd. flow: estimator of the LR flow. workers: loader processes.
+    skip_damaged: draw another sample in place of one with a frame that cannot be read, and count it, instead of
+    stopping with the frame's path.
     """
 
     data: tuple[str, ...] = ("samples",)
@@ -41,6 +44,7 @@ class DataConfig:
     flow: str = "dis"
     augment: bool = True
     workers: int = 0
+    skip_damaged: bool = False
 
     def __post_init__(self):
         SampleConfig(
@@ -80,7 +84,7 @@ def write_data(folder: Path, dataset: SeptupletDataset) -> None:
     entries = [
         {
             "clip": name,
-            "sha256": clip.fingerprint() if few else None,
+            "sha256": _fingerprint(clip, dataset.skip_damaged) if few else None,
             "frames": len(clip),
             "height": clip.height,
             "width": clip.width,
@@ -90,6 +94,15 @@ def write_data(folder: Path, dataset: SeptupletDataset) -> None:
     write_json(folder / "data.json", entries)
 
 
+def _fingerprint(clip: Clip, skip_damaged: bool) -> str | None:
+    try:
+        return clip.fingerprint()
+    except (InputError, OSError):
+        if skip_damaged:
+            return None
+        raise
+
+
 def open_dataset(data: DataConfig, sample: SampleConfig, optim: OptimConfig) -> SeptupletDataset:
     """Return the endless data set of a training: exactly `steps * batch` samples."""
     clips = load_clips(data.data, data.split)
@@ -97,24 +110,46 @@ def open_dataset(data: DataConfig, sample: SampleConfig, optim: OptimConfig) -> 
     side = sample.patch * sample.scale
     copies = [shrink_clip(clip, factor) for clip in clips for factor in data.shrink]
     fitting = [clip for clip in copies if clip.shrink == 1 or min(clip.height, clip.width) >= side]
-    return SeptupletDataset(fitting, sample, seed=optim.seed, length=optim.steps * optim.batch)
+    length, skip = optim.steps * optim.batch, data.skip_damaged
+    return SeptupletDataset(fitting, sample, seed=optim.seed, length=length, skip_damaged=skip)
+
+
+class _Reporting(Dataset):
+    """The samples of a data set, with what was left out for each as `damage`: text, one line per draw."""
+
+    def __init__(self, dataset: SeptupletDataset):
+        self.dataset = dataset
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        sample, damage = self.dataset.whole_sample(index)
+        return sample | {"damage": "\n".join(damage)}
 
 
 def batches(
-    dataset: SeptupletDataset, optim: OptimConfig, start: int, rank: distributed.Rank, workers: int
+    dataset: SeptupletDataset,
+    optim: OptimConfig,
+    start: int,
+    rank: distributed.Rank,
+    workers: int,
+    left_out: Callable[[int, list[str]], object] = lambda step, damage: None,
 ) -> Iterator[tuple[int, Batch]]:
-    """Yield (step, batch on the device) from `start` on, this process's share of each."""
+    """Yield (step, batch on the device) from `start` on, this process's share of each.
+
+    `left_out` is called with a step (0-based) and the lines of `SeptupletDataset.whole_sample` about its batch.
+    """
     share = optim.share(rank.world)
     plan = [
         list(range(step * optim.batch + rank.index * share, step * optim.batch + (rank.index + 1) * share))
         for step in range(start, optim.steps)
     ]
-    loader = load_batches(dataset, plan, workers=workers, pin=rank.device.type == "cuda")
+    loader = load_batches(_Reporting(dataset), plan, workers=workers, pin=rank.device.type == "cuda")
     piped = not sys.stderr.isatty()  # then `launch` draws the bar from the progress lines
     progress = tqdm(
         loader, total=optim.steps, initial=start, unit="step", disable=piped or rank.index > 0, mininterval=1
     )
     for step, batch in enumerate(progress, start):
+        if damage := [line for text in batch.pop("damage") for line in text.splitlines()]:
+            left_out(step, damage)
         yield step, {name: tensor.to(rank.device, non_blocking=True) for name, tensor in batch.items()}
 
 

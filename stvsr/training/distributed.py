@@ -37,6 +37,14 @@ class Rank:
         summed = self._reduce(list(values.values()), torch.distributed.ReduceOp.SUM)
         return {name: value / self.world for name, value in zip(values, summed, strict=True)}
 
+    def gather(self, items: list) -> list:
+        """Return the items of all processes, in their order; every process calls this."""
+        if self.world == 1:
+            return items
+        found: list = [None] * self.world
+        torch.distributed.all_gather_object(found, items)
+        return [item for part in found for item in part]
+
     def _reduce(self, values: list[float], operation: torch.distributed.ReduceOp.RedOpType) -> list[float]:
         shared = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(shared, operation)

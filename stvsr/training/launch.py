@@ -24,21 +24,25 @@ from stvsr.runs.set_aside import set_aside
 from stvsr.runs.signals import LAUNCHER
 from stvsr.runs.stamp import make_stamp, read_stamp, why_stale
 from stvsr.training import distributed
+from stvsr.training.left_out import LEFT_OUT, left_out
 
 CONFIG, IDENTITY, GENERATOR, LOG = "config.json", "identity.json", "generator.safetensors", "log.jsonl"
 CHECKPOINT, CHECKPOINT_BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
 CHECKPOINT_NEW = "checkpoint-new.safetensors"  # for a moment, while the other two are exchanged
-FILES = (GENERATOR, CHECKPOINT, CHECKPOINT_BEFORE, CHECKPOINT_NEW, LOG, "crops", "tensorboard", CONFIG, IDENTITY)
-# how a training runs and what it shows, and an arm's prose (`stvsr.arms.PROSE`): they do not change the result
+FILES = (
+    GENERATOR, CHECKPOINT, CHECKPOINT_BEFORE, CHECKPOINT_NEW, LOG, LEFT_OUT, "crops", "tensorboard", CONFIG, IDENTITY,
+)  # fmt: skip
+# how a training runs and what it shows, and an arm's prose (`stvsr.arms.PROSE`): they do not change the result.
+# `skip_damaged` changes it only where something was left out, which `is_finished` looks at
 NOT_IDENTITY = (
-    "workers", "accumulate", "log_every", "save_every", "validate_every", "crops_every", "device",
+    "workers", "skip_damaged", "accumulate", "log_every", "save_every", "validate_every", "crops_every", "device",
     "label", "kind", "description", "twin",
 )  # fmt: skip
 START = ("initial_weights",)  # settings that name weights to begin with
 INTERRUPTED = 15  # seconds for a training to save a checkpoint after a signal
 
 
-def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> Path:
+def launch(module: str, config: Any, folder: Path, *, processes: int = 1) -> Path:
     """Train in a separate process, so that a notebook's kernel stays light and can interrupt it.
 
     A finished training with the same identity is not repeated. One with another identity is moved aside, and a line
@@ -80,16 +84,18 @@ def launch(module: str, config: object, folder: Path, *, processes: int = 1) -> 
     return folder / GENERATOR
 
 
-def is_finished(config: object, folder: Path) -> bool:
+def is_finished(config: Any, folder: Path) -> bool:
     """Return whether a folder holds the finished training of a configuration; move another training in it aside."""
     why = why_stale(stamp := read_stamp(folder / IDENTITY), asked := identity(config), folder)
+    left = [] if config.data.skip_damaged else left_out(folder)
+    why = why or (f"{len(left)} samples with damaged frames were left out" if left else "")
     if not why and (folder / GENERATOR).is_file() and stamp["made"]:
         return True
     same = stamp.get("made_from") == asked
     if same and not why:  # unfinished, or killed while it finished: the checkpoint has the state
         return False
     with locked(folder / ".training.lock", f"training folder {folder}", wait=INTERRUPTED):
-        names = (GENERATOR,) if same and (folder / CHECKPOINT).is_file() else FILES
+        names = (GENERATOR,) if same and not left and (folder / CHECKPOINT).is_file() else FILES
         if aside := set_aside(folder, why, names):
             print(f"note: what was trained in {folder} is now in {aside.name}: {why}", flush=True)
     return False

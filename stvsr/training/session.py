@@ -15,6 +15,7 @@ from stvsr.models.generators import Generator
 from stvsr.training.batches import Batch, DataConfig, batches, open_dataset, write_data
 from stvsr.training.checkpoint import Checkpoint, Guard, finish
 from stvsr.training.distributed import Rank
+from stvsr.training.left_out import LeftOut
 from stvsr.training.log import Log
 from stvsr.training.optimisation import (
     OptimConfig,
@@ -84,6 +85,7 @@ class Session:
         self.checkpoint = Checkpoint(folder, config, modules, optimizers, rank, keep_gradients_of)
         self.first_step = self.checkpoint.load()
         self.dataset = open_dataset(config.data, sample, config.optim)
+        self.left_out = LeftOut(folder, self.first_step, rank)
         if rank.index == 0:
             write_data(self.folder, self.dataset)
         validated = config.validate_every or crops_every
@@ -106,7 +108,8 @@ class Session:
     def batches(self) -> Iterator[tuple[int, Batch]]:
         """Yield (step, this process's share of the batch) with the step's learning rate set."""
         optim = self.config.optim
-        for step, batch in batches(self.dataset, optim, self.first_step, self.rank, self.config.data.workers):
+        given = self.dataset, optim, self.first_step, self.rank, self.config.data.workers
+        for step, batch in batches(*given, left_out=self.left_out.add):
             set_learning_rate(self.optimizers["generator"], learning_rate(step, optim))
             yield step, batch
 
@@ -123,11 +126,14 @@ class Session:
         stop = self.guard.stop()
         saving = stop or number % optim.save_every == 0
         self.log.write(number, optim, terms, saving=saving)
+        if self.config.data.skip_damaged and (saving or number % optim.log_every == 0 or number == optim.steps):
+            self.left_out.write()
         if saving:
             self.checkpoint.save(number)
         return stop
 
     def finish(self, **meta: str) -> None:
         """Write the trained generator with `meta` and the clips it was trained on; delete the checkpoint."""
+        self.left_out.summarise()
         clips = trained_on(self.dataset.clips, meta.get("start", ""))
         finish(self.checkpoint, self.best, {**meta, "trained_on": clips})

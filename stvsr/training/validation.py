@@ -72,7 +72,7 @@ def validation_batch(data: DataConfig, sample: SampleConfig, count: int = 8, tra
     side = sample.patch * sample.scale
     clips = [clip for clip in clips if min(clip.height, clip.width) >= side and len(clip) >= sample.num_frames] or clips
     still = dataclasses.replace(sample, targets=1, augment=False, hr_flow=False)
-    fixed = SeptupletDataset(clips, still, seed=1, length=count)
+    fixed = SeptupletDataset(clips, still, seed=1, length=count, skip_damaged=data.skip_damaged)
     return torch.utils.data.default_collate([fixed[i] for i in range(count)])
 
 
