@@ -91,7 +91,11 @@ def flow_images(flows: Mapping[str, np.ndarray], *, limit: float | None = None, 
 
 @styled
 def image_row(images: Mapping[str, np.ndarray]) -> Figure:
-    """Show pictures (H, W, 3) of one content side by side, each at its own size, the keys as titles."""
+    """Show pictures (H, W, 3) of one content side by side, each at its own size, the keys as titles; none is stated."""
+    if not images:  # as with crops_every = 0
+        figure = Figure(figsize=(2.6, 0.4))
+        figure.text(0.5, 0.5, "no pictures", ha="center", va="center")
+        return describe(figure, "There are no pictures to show.")
     figure = _image_grid([images], cell=min(2.6, 8.0 / len(images)))
     return describe(figure, f"Side by side: {', '.join(images)}.")
 

@@ -115,6 +115,12 @@ def test_names_are_data_and_no_formulas(drawn):
         figure.savefig(io.BytesIO(), format="png", dpi=40)  # raises on a label that is taken for mathematics
 
 
+def test_a_training_without_saved_crops_is_a_figure_that_states_it(tmp_path):
+    figure = images.image_row({})
+    assert figure.get_label() == "There are no pictures to show."
+    assert style.save(figure, tmp_path / "crops.png").is_file()
+
+
 def test_png_carries_its_alt_text_and_is_repeatable(tmp_path):
     first, second = (images.contact_sheets([clip()]) for _ in range(2))
     written = style.save(first, tmp_path / "new" / "a.png", dpi=50)
