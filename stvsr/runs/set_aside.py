@@ -1,5 +1,6 @@
 """Results that no longer fit are moved aside with a note; nothing that was trained is deleted."""
 
+import fnmatch
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,13 +16,14 @@ def set_aside(folder: Path, why: str, names: Iterable[str] | None = None) -> Pat
     Args:
         folder: where the results are.
         why: what differs, in words.
-        names: entries to move; None for all but hidden ones. Missing entries are skipped.
+        names: entries to move, or patterns such as `checkpoint*`, where they are there; None for all but hidden ones.
 
     Returns:
         The new folder, or None when there was nothing to move.
     """
     there = sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    moved = there if names is None else [name for name in names if name in there]
+    wanted = set(there if names is None else names)
+    moved = [name for name in there if name in wanted or any(fnmatch.fnmatchcase(name, each) for each in wanted)]
     if not moved:
         return None
     numbers = [path.name.removeprefix(PREFIX) for path in folder.glob(f"{PREFIX}*")]

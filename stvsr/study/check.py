@@ -41,13 +41,14 @@ from stvsr.study.configurations import configurations
 from stvsr.study.study_file import Step, Study
 from stvsr.training.batches import DataConfig, open_dataset, sample_config
 from stvsr.training.finetuning import FinetuningConfig
+from stvsr.training.launch import BEST, CONFIG, GENERATOR, LOG
 from stvsr.training.optimisation import OptimConfig
 from stvsr.training.pretraining import PretrainingConfig
 
-TRAINED = "generator.safetensors"
+OF_TRAINING = (GENERATOR, LOG, "data.json", CONFIG)
 PRODUCTS = {
-    PretrainingConfig: (TRAINED, "log.jsonl", "data.json", "config.json"),
-    FinetuningConfig: (TRAINED, "log.jsonl", "data.json", "config.json"),
+    PretrainingConfig: OF_TRAINING,
+    FinetuningConfig: OF_TRAINING,
     EvaluationConfig: ("metrics.csv", "summary.csv", "comparisons.csv", "data.json", "weights.json"),
 }  # what each kind of step leaves for later ones
 LOOKED_AT = 64  # clips whose files are looked at
@@ -155,8 +156,7 @@ class _Checks:
         """Return the faults of a step's references to earlier steps' files."""
         faults = []
         for name, file in self.references(step.parameters.values()):
-            kinds = [type(config) for config in self.configs.get(name, ())]
-            known = [product for kind in kinds for product in PRODUCTS.get(kind, ())]
+            known = [product for config in self.configs.get(name, ()) for product in products(config)]
             if known and file not in known:
                 faults.append(f"step {name} will make no {file}: choose from {', '.join(known)}")
         return faults
@@ -353,9 +353,10 @@ class _Checks:
         return sum(self.left_by(config) for name in steps for config in self.configs[name])
 
     def left_by(self, config: object) -> float:
-        """Return about how many bytes one step leaves; a training also holds a checkpoint while it runs."""
+        """Return about how many bytes one step leaves, with the checkpoints that a training holds while it runs."""
         if isinstance(config, PretrainingConfig | FinetuningConfig):
-            return 5 * 4 * _parameters(config.generator)  # weights, their average, Adam's two moments; the result
+            kept = 4 * config.optim.keep_checkpoints  # each with weights, their average, Adam's two moments
+            return 4 * (kept + 1 + config.optim.keep_best) * _parameters(config.generator)
         if not isinstance(config, EvaluationConfig):
             return 0
         with contextlib.suppress(InputError, OSError):
@@ -376,6 +377,12 @@ class _Checks:
             ),
             default=0.0,
         )
+
+
+def products(config: object) -> tuple[str, ...]:
+    """Return the files that a step with this configuration leaves for later ones."""
+    best = isinstance(config, PretrainingConfig | FinetuningConfig) and config.optim.keep_best
+    return (*PRODUCTS.get(type(config), ()), *([BEST] if best else []))
 
 
 @functools.cache

@@ -20,7 +20,7 @@ from stvsr.training.launch import CHECKPOINT, CHECKPOINT_BEFORE, CHECKPOINT_NEW,
 
 
 class Checkpoint:
-    """Everything a training needs to resume exactly: weights, optimiser states, step; the last two are kept.
+    """Everything a training needs to resume exactly: weights, optimiser states, step; the last few are kept.
 
     It belongs to one identity (`launch.identity`); start weights may be moved meanwhile. `carried` names modules whose
     gradients are not zeroed between steps, so that they are a part of the state.
@@ -37,7 +37,7 @@ class Checkpoint:
     ):
         self.config, self.identity, self.carried = config, identity(config), carried
         self.folder, self.path = Path(folder), Path(folder) / CHECKPOINT
-        self.new, self.before = Path(folder) / CHECKPOINT_NEW, Path(folder) / CHECKPOINT_BEFORE
+        self.new, self.kept = Path(folder) / CHECKPOINT_NEW, getattr(config, "optim", config).keep_checkpoints
         self.modules, self.optimizers, self.rank = modules, optimizers, rank
 
     def save(self, step: int) -> None:
@@ -55,10 +55,32 @@ class Checkpoint:
         for name in self.carried:
             learned = self.modules[name].named_parameters()
             tensors |= {f"gradient/{name}/{key}": value.grad for key, value in learned if value.grad is not None}
+        if self.new.exists():  # killed while the others were renamed
+            self._shift()
         save_tensors(self.new, tensors, {"step": step, "identity": self.identity})
-        if self.path.exists():
-            os.replace(self.path, self.before)
+        self._shift()
+
+    def _shift(self) -> None:
+        """Make the new checkpoint the first of those that are kept."""
+        names = [self._name(age) for age in range(self.kept)]
+        for older, newer in zip(reversed(names[1:]), reversed(names[:-1]), strict=True):
+            if newer.exists():
+                os.replace(newer, older)
         os.replace(self.new, self.path)
+        for path in self._there():
+            if path not in names:  # more were kept before
+                path.unlink()
+
+    def _name(self, age: int) -> Path:
+        """Return where a checkpoint is after `age` newer ones."""
+        name = (CHECKPOINT, CHECKPOINT_BEFORE)[age] if age < 2 else CHECKPOINT_BEFORE.replace(".", f"-{age}.")
+        return self.folder / name
+
+    def _there(self) -> list[Path]:
+        """Return the checkpoints that are there, newest first."""
+        older = list(self.folder.glob(CHECKPOINT_BEFORE.replace(".", "-[0-9]*.")))
+        older.sort(key=lambda path: int(path.stem.rpartition("-")[2]))
+        return [path for path in (self._name(0), self._name(1), *older) if path.is_file()]
 
     def load(self) -> int:
         """Restore the last state and return its step, 0 when there is none.
@@ -88,7 +110,7 @@ class Checkpoint:
         """Return the newest checkpoint that is whole, as tensors and step; nothing and 0 when there is none."""
         damaged: dict[Path, str] = {}
         found: tuple[dict[str, Tensor], int] = {}, 0
-        for path in (self.new, self.path, self.before):  # `new`: killed between the two renames of `save`
+        for path in (self.new, *self._there()):  # `new`: killed between the renames of `save`
             if path.is_file():
                 try:
                     tensors, meta = load_tensors(path)
@@ -168,6 +190,5 @@ def finish(checkpoint: Checkpoint, generator: Generator, meta: dict) -> None:
     folder = checkpoint.folder
     save_generator(folder / GENERATOR, generator, **meta, training=as_json(checkpoint.config))
     write_json(folder / IDENTITY, make_stamp(checkpoint.identity, folder, [GENERATOR]))
-    for path in (checkpoint.new, checkpoint.path, checkpoint.before):
-        path.unlink(missing_ok=True)
-        path.with_name(f"{path.name}.damaged").unlink(missing_ok=True)
+    for path in folder.glob("checkpoint*.safetensors*"):
+        path.unlink()

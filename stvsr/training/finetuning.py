@@ -78,6 +78,7 @@ class FinetuningConfig:
         for name in ("discriminator_clip", "fade", "patience", "validate_every", "crops_every"):
             if not getattr(self, name) >= 0:
                 raise InputError(f"{name} is {getattr(self, name)}: it cannot be negative")
+        self.optim.require_validation(self.validate_every)
         if not self.skip_above >= -1:
             raise InputError(f"skip_above is {self.skip_above}: a difference of probabilities, at least -1")
         if self.discriminator_width < 1:
@@ -137,6 +138,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
         modules={"gap": gap} | {name: module for name, module in networks.named_children() if name != "vgg"},
         optimizers=optimizers,
         sample=replace(sample, hr_flow=True, four_states=arm.four_states),
+        meta={"task": "fine-tuning", "arm": arm.name, "start": config.initial_weights},
         keep_gradients_of=("discriminator",) if arm.accumulating else (),
         crops_every=config.crops_every,
     )
@@ -153,7 +155,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
             terms |= gap.update(terms, step + 1)
             if session.end_step(step, terms):
                 return False
-    session.finish(task="fine-tuning", arm=arm.name, start=config.initial_weights)
+    session.finish()
     return True
 
 

@@ -28,14 +28,16 @@ from stvsr.training.left_out import LEFT_OUT, left_out
 
 CONFIG, IDENTITY, GENERATOR, LOG = "config.json", "identity.json", "generator.safetensors", "log.jsonl"
 CHECKPOINT, CHECKPOINT_BEFORE = "checkpoint.safetensors", "checkpoint-before.safetensors"
-CHECKPOINT_NEW = "checkpoint-new.safetensors"  # for a moment, while the other two are exchanged
+CHECKPOINT_NEW = "checkpoint-new.safetensors"  # for a moment, while the others are renamed
+BEST = "best.safetensors"
 FILES = (
-    GENERATOR, CHECKPOINT, CHECKPOINT_BEFORE, CHECKPOINT_NEW, LOG, LEFT_OUT, "crops", "tensorboard", CONFIG, IDENTITY,
+    GENERATOR, BEST, "checkpoint*.safetensors*", LOG, LEFT_OUT, "crops", "tensorboard", CONFIG, IDENTITY,
 )  # fmt: skip
 # how a training runs and what it shows, and an arm's prose (`stvsr.arms.PROSE`): they do not change the result.
 # `skip_damaged` changes it only where something was left out, which `is_finished` looks at
 NOT_IDENTITY = (
     "workers", "skip_damaged", "accumulate", "log_every", "save_every", "validate_every", "crops_every", "device",
+    "keep_checkpoints", "keep_best",
     "label", "kind", "description", "twin",
 )  # fmt: skip
 START = ("initial_weights",)  # settings that name weights to begin with
@@ -232,6 +234,6 @@ def _alone(folder: Path) -> Iterator[None]:
         return
     # a training whose launcher was killed still saves its checkpoint
     with locked(folder / ".training.lock", f"training folder {folder}", wait=INTERRUPTED):
-        for name in (CHECKPOINT_NEW, GENERATOR):
+        for name in (CHECKPOINT_NEW, GENERATOR, BEST):
             remove_leftovers(folder / name)
         yield

@@ -31,7 +31,8 @@ class OptimConfig:
     steps.
     clip_gradient: norm, 0 for none. ema: decay of the averaged weights that are saved (`average_decay`), 0 for none.
     precision: auto, full or bfloat16 (`precision.Precision`). compile: torch.compile. log_every, save_every: steps.
-    seed: of everything.
+    keep_checkpoints: of the last ones, while the training is unfinished. keep_best: also write the weights with the
+    highest validation PSNR so far (`best.safetensors`). seed: of everything.
     """
 
     steps: int = 1000
@@ -47,6 +48,8 @@ class OptimConfig:
     compile: bool = False
     log_every: int = 10
     save_every: int = 500
+    keep_checkpoints: int = 2
+    keep_best: bool = False
     seed: int = 0
     device: str = "auto"
 
@@ -66,12 +69,19 @@ class OptimConfig:
             raise InputError(f"ema is {self.ema}: a decay in [0, 1), 0 for none")
         if self.log_every < 1 or self.save_every < 1:
             raise InputError(f"log_every is {self.log_every} and save_every {self.save_every}: both must be at least 1")
+        if self.keep_checkpoints < 1:
+            raise InputError(f"keep_checkpoints is {self.keep_checkpoints}: at least 1")
         if self.warmup < 0 or not self.clip_gradient >= 0:
             raise InputError(f"warmup is {self.warmup} and clip_gradient {self.clip_gradient}: neither may be negative")
         if not 0 < self.decay_at <= 1:
             raise InputError(f"decay_at is {self.decay_at}: a share of the steps, above 0 and at most 1")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: an integer from 0 to {2**32 - 1}")
+
+    def require_validation(self, validate_every: int) -> None:
+        """Raise InputError when the best weights are asked for without validation."""
+        if self.keep_best and not validate_every:
+            raise InputError("keep_best needs validation: set validate_every, or keep_best to false")
 
     def share(self, processes: int) -> int:
         """Return how many samples of each batch one of the processes gets.

@@ -46,6 +46,7 @@ class PretrainingConfig:
             raise unknown("loss", self.loss, losses.PIXEL_LOSSES)
         if self.validate_every < 0:
             raise InputError(f"validate_every is {self.validate_every}: it cannot be negative")
+        self.optim.require_validation(self.validate_every)
 
 
 def pretraining_config(parameters: Mapping[str, object]) -> PretrainingConfig:
@@ -84,6 +85,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
         modules={},
         optimizers={"generator": optimizer},
         sample=sample,
+        meta={"task": "pretraining", "start": config.initial_weights},
     )
     network = rank.wrap(generator, compile=optim.compile)
 
@@ -101,7 +103,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
             norm = clip_and_step(optimizer, optim.clip_gradient)
             if session.end_step(step, {"pixel": torch.stack(values).mean(), "gradient_pixel": norm}):
                 return False
-    session.finish(task="pretraining", start=config.initial_weights)
+    session.finish()
     return True
 
 

@@ -2,19 +2,24 @@
 
 import contextlib
 import copy
+import functools
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
 
 from stvsr.data.seen import trained_on
 from stvsr.data.septuplets import SampleConfig
-from stvsr.models.generators import Generator
+from stvsr.errors import InputError
+from stvsr.models.generators import Generator, save_generator
+from stvsr.runs.files import as_json, load_tensors
 from stvsr.training.batches import Batch, DataConfig, batches, open_dataset, write_data
 from stvsr.training.checkpoint import Checkpoint, Guard, finish
 from stvsr.training.distributed import Rank
+from stvsr.training.launch import BEST
 from stvsr.training.left_out import LeftOut
 from stvsr.training.log import Log
 from stvsr.training.optimisation import (
@@ -51,7 +56,7 @@ class Session:
                 terms = ...  # the method
                 if session.end_step(step, terms):
                     return False
-        session.finish(...)
+        session.finish()
 
     Args:
         config: of the training.
@@ -61,6 +66,7 @@ class Session:
         modules: other modules whose state is part of the checkpoint, by name.
         optimizers: by name; `generator` follows the learning rate's schedule.
         sample: what one training sample holds.
+        meta: what is written with the weights, `start` (the initial weights) among it.
         keep_gradients_of: names of modules whose gradients are not zeroed between steps, so part of the state.
         crops_every: steps between saved validation crops, 0 for none.
     """
@@ -75,11 +81,13 @@ class Session:
         modules: dict[str, nn.Module],
         optimizers: dict[str, torch.optim.Optimizer],
         sample: SampleConfig,
+        meta: dict[str, str],
         keep_gradients_of: tuple[str, ...] = (),
         crops_every: int = 0,
     ) -> None:
         self.config, self.folder, self.rank = config, Path(folder), rank
         self.generator, self.optimizers, self.crops_every = generator, optimizers, crops_every
+        self.meta = meta
         self.averaged = copy.deepcopy(generator).requires_grad_(False) if config.optim.ema else None
         modules = modules | {"generator": generator} | ({"ema": self.averaged} if self.averaged else {})
         self.checkpoint = Checkpoint(folder, config, modules, optimizers, rank, keep_gradients_of)
@@ -90,6 +98,7 @@ class Session:
             write_data(self.folder, self.dataset)
         validated = config.validate_every or crops_every
         self.validation = validation_batch(config.data, sample, training=self.dataset.clips) if validated else None
+        self.highest = highest_so_far(self.folder, self.first_step) if config.optim.keep_best else math.inf
         self.open_files = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -119,7 +128,8 @@ class Session:
         update_average(self.averaged, self.generator, average_decay(step, optim.ema))
         terms = {"learning_rate": learning_rate(step, optim), **terms}
         if self.validation and self.config.validate_every and number % self.config.validate_every == 0:
-            terms |= validate(self.best, self.validation, self.rank.device)
+            terms |= (scores := validate(self.best, self.validation, self.rank.device))
+            self._keep_best(number, scores)
         crop_due = self.crops_every and (number % self.crops_every == 0 or step == 0)
         if self.validation and crop_due and self.rank.index == 0:
             save_crop(self.folder / "crops" / f"step-{number:06d}.png", self.best, self.validation, self.rank.device)
@@ -132,8 +142,34 @@ class Session:
             self.checkpoint.save(number)
         return stop
 
-    def finish(self, **meta: str) -> None:
-        """Write the trained generator with `meta` and the clips it was trained on; delete the checkpoint."""
+    def finish(self) -> None:
+        """Write the trained generator with `meta` and the clips it was trained on; delete the checkpoints."""
         self.left_out.summarise()
-        clips = trained_on(self.dataset.clips, meta.get("start", ""))
-        finish(self.checkpoint, self.best, {**meta, "trained_on": clips})
+        finish(self.checkpoint, self.best, self.described)
+
+    @functools.cached_property
+    def described(self) -> dict[str, Any]:
+        """What is written with the weights."""
+        clips = trained_on(self.dataset.clips, self.meta.get("start", ""))
+        return {**self.meta, "trained_on": clips}
+
+    def _keep_best(self, number: int, scores: dict[str, float]) -> None:
+        """Write the weights after step `number` when their PSNR on the validation patches is the highest so far."""
+        if self.rank.index or not scores["validation_psnr"] > self.highest:
+            return
+        self.highest = scores["validation_psnr"]
+        meta: dict[str, Any] = {**self.described, "step": number, **scores, "training": as_json(self.config)}
+        save_generator(self.folder / BEST, self.best, **meta)
+
+
+def highest_so_far(folder: Path, step: int) -> float:
+    """Return the validation PSNR of a folder's best weights, -inf for none; a start from scratch forgets them.
+
+    They may be of a later step than the checkpoint: the resumed training then comes by that step again.
+    """
+    path = folder / BEST
+    if step == 0:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(InputError):
+        return float(load_tensors(path)[1].get("validation_psnr", -math.inf))
+    return -math.inf

@@ -106,6 +106,48 @@ def test_a_kill_between_the_renames_loses_nothing(tmp_path, monkeypatch, killed_
     assert load(tmp_path) == (6, 6.0)
 
 
+def test_the_last_three_are_kept_and_the_newest_valid_one_is_used(tmp_path, capsys):
+    for step in (2, 4, 6, 8):
+        make(tmp_path, float(step), keep_checkpoints=3)[0].save(step)
+    names = ["checkpoint", "checkpoint-before", "checkpoint-before-2"]
+    paths = [tmp_path / f"{name}.safetensors" for name in names]
+    assert sorted(tmp_path.iterdir()) == sorted(paths)
+    assert [load_tensors(path)[1]["step"] for path in paths] == [8, 6, 4]
+    flip(paths[0])
+    flip(paths[1])
+    assert load(tmp_path) == (4, 4.0)  # although it would keep only two
+    save(tmp_path, 5, 6)
+    assert [load_tensors(path)[1]["step"] for path in paths[:2]] == [6, 5]
+    assert not paths[2].exists()
+    make(tmp_path, 7.0, keep_checkpoints=1)[0].save(7)
+    assert [path.name for path in tmp_path.glob("*.safetensors")] == ["checkpoint.safetensors"]
+    with pytest.raises(InputError, match="keep_checkpoints is 0: at least 1"):
+        make(tmp_path, keep_checkpoints=0)
+
+
+@pytest.mark.parametrize("killed_at", [1, 2, 3])
+def test_a_kill_between_the_renames_of_three_loses_nothing(tmp_path, monkeypatch, killed_at):
+    for step in (2, 4, 6):
+        make(tmp_path, float(step), keep_checkpoints=3)[0].save(step)
+    calls, replace = [], os.replace
+
+    def killed(source, target):
+        if "checkpoint-new" not in str(target):
+            calls.append(source)
+            if len(calls) == killed_at:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(checkpoints.os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, 8.0, keep_checkpoints=3)[0].save(8)
+    monkeypatch.undo()
+    assert load(tmp_path) == (8, 8.0)
+    make(tmp_path, 10.0, keep_checkpoints=3)[0].save(10)
+    steps = {load_tensors(path)[1]["step"] for path in tmp_path.glob("checkpoint*.safetensors")}
+    assert steps == {10, 8, 6}
+
+
 def test_another_configuration_is_refused_with_what_differs(tmp_path):
     make(tmp_path, learning_rate=0.5)[0].save(3)
     with pytest.raises(InputError, match=r"another configuration: choose .*\(learning_rate 0.5 -> 0.001\)"):

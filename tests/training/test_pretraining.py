@@ -35,7 +35,7 @@ from stvsr.training import log as training_log
 from stvsr.training.batches import DataConfig
 from stvsr.training.checkpoint import Checkpoint, Guard
 from stvsr.training.finetuning import FinetuningConfig, finetune
-from stvsr.training.launch import launch
+from stvsr.training.launch import is_finished, launch
 from stvsr.training.log import Log
 from stvsr.training.optimisation import average_decay, clip_and_step, learning_rate
 from stvsr.training.pretraining import PretrainingConfig, pretrain
@@ -338,6 +338,32 @@ def test_a_gpu_without_bfloat16_trains_in_full_precision(monkeypatch):
 
 
 # ---- resume
+
+
+def test_the_best_weights_by_validation_are_kept_and_can_be_loaded(data, tmp_path, monkeypatch):
+    config = tiny.pretraining(data, steps=4, validate_every=1, keep_best=True, learning_rate=0.02, ema=0.5)
+    assert pretrain(config, tmp_path / "whole")
+    scores = {entry["step"]: entry["validation_psnr"] for entry in logged(tmp_path / "whole")}
+    generator, meta = load_generator(tmp_path / "whole" / "best.safetensors")
+    assert meta["step"] == max(scores, key=scores.get)
+    assert meta["validation_psnr"] == max(scores.values())
+    assert meta["task"] == "pretraining" and meta["trained_on"]
+    dataset = batches.open_dataset(config.data, batches.sample_config(generator, config.data), config.optim)
+    fixed = validation.validation_batch(config.data, dataset.config)
+    assert validation.validate(generator, fixed, torch.device("cpu"))["validation_psnr"] == meta["validation_psnr"]
+    stop_after_each_step(monkeypatch)
+    while not pretrain(config, tmp_path / "pieces"):
+        pass
+    again = load_tensors(tmp_path / "pieces" / "best.safetensors")
+    assert again[1]["step"] == meta["step"]
+    assert all(torch.equal(value, again[0][name]) for name, value in generator.state_dict().items())
+    assert is_finished(dataclasses.replace(config, optim=tiny.optim(learning_rate=0.02, ema=0.5)), tmp_path / "whole")
+
+
+def test_the_best_weights_need_validation():
+    for config in (PretrainingConfig, FinetuningConfig):
+        with pytest.raises(InputError, match="keep_best needs validation: set validate_every"):
+            config(optim=tiny.optim(keep_best=True), validate_every=0)
 
 
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "clip_gradient": 0.01, "warmup": 2, "seed": 3}])
