@@ -65,6 +65,11 @@ def _add_reproduce(commands: argparse._SubParsersAction) -> None:
         "--minutes", type=float, default=0, help="stop after so long, with checkpoints; run again to continue"
     )
     command.add_argument("--dry-run", action="store_true", help="say which steps would run and why")
+    command.add_argument(
+        "--estimate",
+        action="store_true",
+        help="measure a few updates of each kind and print time, GPU hours, memory and disk of what would run",
+    )
     command.add_argument("--report-only", action="store_true", help="build the report from what is there")
     command.set_defaults(run=_reproduce)
 
@@ -83,6 +88,7 @@ def _reproduce(parsed: argparse.Namespace) -> int:
         scheduler=parsed.scheduler,
         minutes=parsed.minutes,
         dry_run=parsed.dry_run,
+        estimate=parsed.estimate,
         report_only=parsed.report_only,
     )
 

@@ -86,7 +86,7 @@ def check_study(study: Study, steps: Iterable[str] | None = None, machine: Machi
     """
     built = {name: configurations(step) for name, step in study.steps.items()}
     wanted = list(study.steps if steps is None else steps)
-    checks = _Checks(study, {name: configs for name, (configs, _) in built.items()}, machine)
+    checks = Checks(study, {name: configs for name, (configs, _) in built.items()}, machine)
     lines = []
     for name in wanted:
         faults = [*built[name][1], *checks.files(study.steps[name])]
@@ -122,7 +122,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:2])} and {len(names) - 2} more"
 
 
-class _Checks:
+class Checks:
     """The checks of one study. What several steps share, an index or a checkpoint, is read once."""
 
     def __init__(self, study: Study, configs: dict[str, list], machine: Machine):

@@ -22,6 +22,8 @@ from stvsr.runs.lock import locked
 from stvsr.runs.signals import ending
 from stvsr.runs.stamp import read_stamp
 from stvsr.study.check import Machine, print_faults
+from stvsr.study.estimate import estimate as estimated
+from stvsr.study.estimate import table
 from stvsr.study.execution import run_step
 from stvsr.study.manifest import write_manifest
 from stvsr.study.plan import Plan, _plan_step, make_plans
@@ -40,6 +42,7 @@ def reproduce(
     scheduler: str = "",
     minutes: float = 0,
     dry_run: bool = False,
+    estimate: bool = False,
     report_only: bool = False,
 ) -> int:
     """Run a study and build its report; return the exit status: 0, 1 a step failed, 2 a check failed, 75 time ran out.
@@ -55,6 +58,7 @@ def reproduce(
         scheduler: address of a Dask cluster that runs the steps instead.
         minutes: after this time start no step, and stop trainings with checkpoints.
         dry_run: print what would run and why, check it all, and run nothing.
+        estimate: the same, then measure a few updates of each kind and print what the steps will cost.
         report_only: build the report from what is there.
 
     Raises:
@@ -69,9 +73,13 @@ def reproduce(
     plans = make_plans(parsed, only, force)
     for plan in plans.values():
         print(f"{'run ' if plan.run else 'skip'} {plan.step.name:28s} {plan.reason}")
-    faults = print_faults(parsed, [name for name, plan in plans.items() if plan.run], Machine(jobs, not scheduler))
+    todo = [name for name, plan in plans.items() if plan.run]
+    faults = print_faults(parsed, todo, Machine(jobs, not scheduler))
     if faults or dry_run:
         return 2 if faults else 0
+    if estimate:
+        print(table(estimated(parsed, todo), jobs))
+        return 0
     if minutes:
         os.environ["STVSR_DEADLINE"] = str(time.time() + 60 * minutes)
     with locked(parsed.out / ".lock", f"run folder {parsed.out}"), ending():

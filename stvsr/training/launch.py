@@ -36,8 +36,8 @@ FILES = (
 # how a training runs and what it shows, and an arm's prose (`stvsr.arms.PROSE`): they do not change the result.
 # `skip_damaged` changes it only where something was left out, which `is_finished` looks at
 NOT_IDENTITY = (
-    "workers", "skip_damaged", "accumulate", "log_every", "save_every", "validate_every", "crops_every", "device",
-    "keep_checkpoints", "keep_best",
+    "workers", "skip_damaged", "accumulate", "recompute", "log_every", "save_every", "validate_every", "crops_every",
+    "keep_checkpoints", "keep_best", "device",
     "label", "kind", "description", "twin",
 )  # fmt: skip
 START = ("initial_weights",)  # settings that name weights to begin with

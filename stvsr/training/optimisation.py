@@ -26,18 +26,20 @@ class OptimConfig:
     """Optimiser settings.
 
     steps, batch: of updates and of samples in each (over all processes). accumulate: micro-batches that each process
-    computes one after the other, to save memory; an update takes the mean of their gradients. learning_rate: of Adam at
-    its highest. schedule: constant, cosine (to 1% at the end) or step (a tenth after `decay_at` of the steps). warmup:
-    steps.
-    clip_gradient: norm, 0 for none. ema: decay of the averaged weights that are saved (`average_decay`), 0 for none.
-    precision: auto, full or bfloat16 (`precision.Precision`). compile: torch.compile. log_every, save_every: steps.
-    keep_checkpoints: of the last ones, while the training is unfinished. keep_best: also write the weights with the
-    highest validation PSNR so far (`best.safetensors`). seed: of everything.
+    computes one after the other, to save memory; an update takes the mean of their gradients. recompute: the
+    generator's activations are computed again in the backward pass instead of stored (activation checkpointing), which
+    saves more memory and costs about a forward pass. learning_rate: of Adam at its highest. schedule: constant, cosine
+    (to 1% at the end) or step (a tenth after `decay_at` of the steps). warmup: steps. clip_gradient: norm, 0 for none.
+    ema: decay of the averaged weights that are saved (`average_decay`), 0 for none. precision: auto, full or bfloat16
+    (`precision.Precision`). compile: torch.compile. log_every, save_every: steps. keep_checkpoints: of the last ones,
+    while the training is unfinished. keep_best: also write the weights with the highest validation PSNR so far
+    (`best.safetensors`). seed: of everything.
     """
 
     steps: int = 1000
     batch: int = 4
     accumulate: int = 1
+    recompute: bool = False
     learning_rate: float = 1e-4
     schedule: str = "cosine"
     decay_at: float = 0.5
@@ -56,27 +58,30 @@ class OptimConfig:
     def __post_init__(self):
         if self.steps < 1 or self.batch < 1:
             raise InputError(f"steps is {self.steps} and batch {self.batch}: both must be at least 1")
-        if self.accumulate < 1:
-            raise InputError(f"accumulate is {self.accumulate}: it must be at least 1")
-        self.share(1)
+        self._check_memory()
         if not 0 < self.learning_rate < math.inf:
             raise InputError(f"learning_rate is {self.learning_rate}: it must be positive")
-        if self.schedule not in SCHEDULES:
-            raise unknown("schedule", self.schedule, SCHEDULES)
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
+        for name, allowed in (("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
         if not 0 <= self.ema < 1:
             raise InputError(f"ema is {self.ema}: a decay in [0, 1), 0 for none")
         if self.log_every < 1 or self.save_every < 1:
             raise InputError(f"log_every is {self.log_every} and save_every {self.save_every}: both must be at least 1")
-        if self.keep_checkpoints < 1:
-            raise InputError(f"keep_checkpoints is {self.keep_checkpoints}: at least 1")
         if self.warmup < 0 or not self.clip_gradient >= 0:
             raise InputError(f"warmup is {self.warmup} and clip_gradient {self.clip_gradient}: neither may be negative")
         if not 0 < self.decay_at <= 1:
             raise InputError(f"decay_at is {self.decay_at}: a share of the steps, above 0 and at most 1")
         if not 0 <= self.seed < 2**32:
             raise InputError(f"seed is {self.seed}: an integer from 0 to {2**32 - 1}")
+
+    def _check_memory(self) -> None:
+        for name in ("accumulate", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        self.share(1)
+        if self.recompute and self.compile:
+            raise InputError("recompute and compile are both true: choose one")
 
     def require_validation(self, validate_every: int) -> None:
         """Raise InputError when the best weights are asked for without validation."""

@@ -29,6 +29,7 @@ from stvsr.training.optimisation import (
     set_learning_rate,
     update_average,
 )
+from stvsr.training.recompute import recompute_activations
 from stvsr.training.validation import save_crop, validate, validation_batch
 
 
@@ -89,6 +90,8 @@ class Session:
         self.generator, self.optimizers, self.crops_every = generator, optimizers, crops_every
         self.meta = meta
         self.averaged = copy.deepcopy(generator).requires_grad_(False) if config.optim.ema else None
+        if config.optim.recompute:
+            recompute_activations(generator)  # after the copy for the average
         modules = modules | {"generator": generator} | ({"ema": self.averaged} if self.averaged else {})
         self.checkpoint = Checkpoint(folder, config, modules, optimizers, rank, keep_gradients_of)
         self.first_step = self.checkpoint.load()

@@ -121,7 +121,7 @@ def test_the_last_three_are_kept_and_the_newest_valid_one_is_used(tmp_path, caps
     assert not paths[2].exists()
     make(tmp_path, 7.0, keep_checkpoints=1)[0].save(7)
     assert [path.name for path in tmp_path.glob("*.safetensors")] == ["checkpoint.safetensors"]
-    with pytest.raises(InputError, match="keep_checkpoints is 0: at least 1"):
+    with pytest.raises(InputError, match="keep_checkpoints is 0: it must be at least 1"):
         make(tmp_path, keep_checkpoints=0)
 
 
