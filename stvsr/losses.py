@@ -124,13 +124,30 @@ HARD_LABELS = Labels()
 SOFT_LABELS = Labels(real=(0.7, 1.0), fake=(0.0, 0.3))  # the published ranges, cut at 1
 
 
+class SharedDraws(torch.Generator):
+    """A seeded generator of which each process takes its share of the numbers that a single process would draw.
+
+    index, processes: of this process, and how many there are.
+    """
+
+    index, processes = 0, 1
+
+
+def draw_share(draw: Callable[[int], Tensor], count: int, generator: torch.Generator | None) -> Tensor:
+    """Return this process's `count` rows of `draw(rows)`, which draws for all processes from `generator`."""
+    index, processes = getattr(generator, "index", 0), getattr(generator, "processes", 1)
+    return draw(count * processes)[index * count : (index + 1) * count]
+
+
 def draw_labels(scores: Tensor, bounds: Range, generator: torch.Generator | None = None) -> Tensor:
     """Return labels U(low, high) of the shape of `scores`, drawn on the generator's device (the CPU without one)."""
     low, high = bounds
     if low == high:
         return torch.full_like(scores, low)
     device = generator.device if generator is not None else "cpu"
-    uniform = torch.rand(scores.shape, generator=generator, device=device)
+    uniform = draw_share(
+        lambda rows: torch.rand((rows, *scores.shape[1:]), generator=generator, device=device), len(scores), generator
+    )
     return (low + (high - low) * uniform).to(scores)
 
 

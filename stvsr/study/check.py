@@ -41,7 +41,7 @@ from stvsr.study.configurations import configurations
 from stvsr.study.study_file import Step, Study
 from stvsr.training.batches import DataConfig, open_dataset, sample_config
 from stvsr.training.finetuning import FinetuningConfig
-from stvsr.training.launch import BEST, CONFIG, GENERATOR, LOG
+from stvsr.training.launch import BEST, CONFIG, GENERATOR, LOG, node_command
 from stvsr.training.optimisation import OptimConfig
 from stvsr.training.pretraining import PretrainingConfig
 
@@ -275,12 +275,14 @@ class Checks:
     def processes(self, config: PretrainingConfig | FinetuningConfig, step: Step) -> list[str]:
         """Return what is wrong with the device, the number of processes, and the compiler."""
         faults: list[str] = []
-        processes = int(step.parameters.get("processes", 1))
-        if processes < 1:
-            faults.append(f"processes is {processes}: at least 1")
-        else:
+        processes, nodes = (int(step.parameters.get(name, 1)) for name in ("processes", "nodes"))
+        few = {name: value for name, value in (("processes", processes), ("nodes", nodes)) if value < 1}
+        faults += [f"{name} is {value}: at least 1" for name, value in few.items()]
+        if not few:
             with noted(faults):
-                config.optim.share(processes)
+                config.optim.share(processes * nodes)
+        if nodes > 1 and self.machine.local and not shutil.which(starter := node_command(nodes)[0]):
+            faults.append(f"nodes is {nodes}, {starter} is not there to start them: use Slurm or STVSR_NODE_COMMAND")
         if not self.machine.local:
             return faults
         with noted(faults):

@@ -68,14 +68,15 @@ def estimate(study: Study, steps: Iterable[str]) -> dict[str, Cost | None]:
         costs[name] = None
         for config in configs[name]:
             if isinstance(config, PretrainingConfig | FinetuningConfig):
-                processes = int(study.steps[name].parameters.get("processes", 1))
+                parameters = study.steps[name].parameters
+                processes, nodes = (int(parameters.get(each, 1)) for each in ("processes", "nodes"))
                 short = shortened(config)
-                kind = json.dumps([type(config).__name__, as_json(short), processes], sort_keys=True)
+                kind = json.dumps([type(config).__name__, as_json(short), processes, nodes], sort_keys=True)
                 if kind not in measured:
                     print(f"measuring {STEPS} updates of {name}", flush=True)
-                    measured[kind] = _train(short, processes)
+                    measured[kind] = _train(short, processes, nodes)
                 timing, memory = measured[kind]
-                gpus = processes if pick_device(config.optim.device).type == "cuda" else 0
+                gpus = processes * nodes if pick_device(config.optim.device).type == "cuda" else 0
                 costs[name] = Cost(
                     seconds=timing.of(config), gpus=gpus, disk=checks.left_by(config), **dataclasses.asdict(memory)
                 )
@@ -161,10 +162,10 @@ def timing(seconds: list[float], wall: float, validated: int) -> Timing:
     return Timing(start=start, update=update, validation=validation)
 
 
-def _train(config: PretrainingConfig | FinetuningConfig, processes: int) -> tuple[Timing, "Memory"]:
+def _train(config: PretrainingConfig | FinetuningConfig, processes: int, nodes: int) -> tuple[Timing, "Memory"]:
     with tempfile.TemporaryDirectory(prefix="stvsr-estimate-") as name, _watched() as memory:
         folder, began = Path(name) / "run", time.monotonic()
-        launch(MODULES[type(config)], config, folder, processes=processes)
+        launch(MODULES[type(config)], config, folder, processes=processes, nodes=nodes)
         wall = time.monotonic() - began
         seconds = [float(entry["seconds"]) for entry in read_log(folder / LOG)]
     return timing(seconds, wall, config.validate_every), memory

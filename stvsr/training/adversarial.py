@@ -115,7 +115,9 @@ def discriminator_inputs(frames: Tensor, batch: Batch, arm: Arm) -> tuple[Tensor
 
 def shuffled_inputs(batch: Batch, arm: Arm, noise: torch.Generator) -> tuple[Tensor, ...]:
     """Return true triplets and their LR frames in a wrong order, warped by the flows of the right order."""
-    drawn = torch.randint(len(WRONG_ORDERS), (len(batch["truth"]),), generator=noise)
+    drawn = losses.draw_share(
+        lambda rows: torch.randint(len(WRONG_ORDERS), (rows,), generator=noise), len(batch["truth"]), noise
+    )
     order = torch.tensor(WRONG_ORDERS)[drawn].to(batch["truth"].device)  # (B, 3)
     rows = torch.arange(len(order), device=order.device)[:, None]
     return discriminator_inputs(
@@ -273,7 +275,8 @@ def generator_terms(
     images, true_images = output.flatten(0, 1), truth.flatten(0, 1)  # (B targets, 3, H, W)
     if arm.perceptual:
         if arm.vgg_input == "maximum":
-            images, true_images = images / images.detach().amax(), true_images / true_images.amax()
+            images = images / distributed.maximum(images.detach().amax())
+            true_images = true_images / distributed.maximum(true_images.amax())
         distance = losses.lpips_loss if arm.perceptual_loss == "lpips" else losses.perceptual_loss
         terms["perceptual"] = Term(weight=arm.perceptual, value=distance(images, true_images, vgg))
     if arm.temporal_perceptual:

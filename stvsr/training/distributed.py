@@ -4,10 +4,10 @@ import contextlib
 import gc
 import os
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stvsr.errors import InputError
@@ -50,11 +50,19 @@ class Rank:
         torch.distributed.all_reduce(shared, operation)
         return shared.tolist()
 
+    def synchronise(self, module: nn.Module) -> None:
+        """Make the batch norm in a module take its statistics from the batches of all processes, in training."""
+        if self.world == 1:
+            return
+        for part in module.modules():
+            if type(part) is nn.BatchNorm2d:
+                part.__class__ = SharedBatchNorm
+
     def wrap(self, module: nn.Module, *, compile: bool = False) -> nn.Module:
         """Return the module, compiled if asked, averaging gradients over processes when there are several.
 
         Buffers are not broadcast: a discriminator with batch norm is called twice per step, and a broadcast between the
-        calls would overwrite what the first backward still needs. Statistics are therefore those of each process.
+        calls would overwrite what the first backward still needs. `synchronise` makes its statistics those of all.
         """
         if compile:
             module = cast(nn.Module, torch.compile(module))
@@ -62,6 +70,61 @@ class Rank:
             return module
         devices = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
+
+
+class SharedBatchNorm(nn.BatchNorm2d):
+    """Batch norm with the statistics of the batches of all processes, which are of one size, on CPUs too.
+
+    `nn.SyncBatchNorm` does the same on GPUs only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        if not self.training:
+            return super().forward(x)
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        shape, dims = (1, -1, 1, 1), (0, 2, 3)
+        mean = _mean_of_all(x.float().mean(dims))
+        centred = x - mean.view(shape)
+        variance = _mean_of_all(centred.float().square().mean(dims))  # biased, as the normalisation takes it
+        count = x.numel() // x.shape[1] * torch.distributed.get_world_size()
+        with torch.no_grad():
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / max(count - 1, 1), self.momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += 1
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale.view(shape) + self.bias.view(shape)).to(x.dtype)
+
+
+def _mean_of_all(value: Tensor) -> Tensor:
+    """Return the mean of a tensor over the processes, through which gradients pass to all of them."""
+    summed: Tensor = _SumOfAll.apply(value)
+    return summed / torch.distributed.get_world_size()
+
+
+class _SumOfAll(torch.autograd.Function):
+    """Sum over the processes; a gradient of the sum reaches every process's part, summed likewise."""
+
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        """Return the sum over the processes."""
+        summed = value.clone()
+        torch.distributed.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        """Return the sum of the processes' gradients."""
+        return _SumOfAll.forward(context, gradient.contiguous())
+
+
+def maximum(value: Tensor) -> Tensor:
+    """Return the largest value of all processes, without a gradient; with one process, the value."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        value = value.detach().clone()
+        torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
+    return value
 
 
 def current(device: str = "auto") -> Rank:

@@ -12,6 +12,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from stvsr import losses
 from stvsr.arms import ARMS, Arm, find_arm
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError, unknown
@@ -115,6 +116,7 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
     rank = distributed.current(optim.device)
     seed_everything(optim.seed)
     networks = build_networks(arm, config).to(rank.device)
+    rank.synchronise(networks)
     optimizers = build_optimizers(networks, config, arm)
     precision = Precision(optim.precision, rank.device)
     state = AdversarialState(
@@ -146,8 +148,9 @@ def finetune(config: FinetuningConfig, folder: Path) -> bool:
 
     with session:
         for step, batch in session.batches():
-            # of labels: the same after a resume, another one in each process
-            noise = torch.Generator().manual_seed(optim.seed * 1_000_003 + step + rank.index * 2**40)
+            noise = losses.SharedDraws()  # of labels: the same after a resume, and for any number of processes
+            noise.index, noise.processes = rank.index, rank.world
+            noise.manual_seed(optim.seed * 1_000_003 + step)
             fade = min(1.0, (step + 1) / config.fade) if config.fade else 1.0
             parts = micro_batches(prepare(batch, arm), optim.accumulate)
             train_d = bool(networks.discriminator) and not gap.skip()

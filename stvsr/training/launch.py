@@ -4,7 +4,9 @@ import argparse
 import contextlib
 import os
 import re
+import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,7 +20,7 @@ from stvsr.errors import InputError
 from stvsr.models.generators import weights_file
 from stvsr.runs.deadline import STOPPED, UNFINISHED
 from stvsr.runs.files import as_json, from_json, read_json, remove_leftovers, write_json
-from stvsr.runs.hashes import digest
+from stvsr.runs.hashes import digest, hash_of
 from stvsr.runs.lock import locked
 from stvsr.runs.set_aside import set_aside
 from stvsr.runs.signals import LAUNCHER
@@ -41,10 +43,11 @@ NOT_IDENTITY = (
     "label", "kind", "description", "twin",
 )  # fmt: skip
 START = ("initial_weights",)  # settings that name weights to begin with
+PORT = 29400  # where the machines of a training meet
 INTERRUPTED = 15  # seconds for a training to save a checkpoint after a signal
 
 
-def launch(module: str, config: Any, folder: Path, *, processes: int = 1) -> Path:
+def launch(module: str, config: Any, folder: Path, *, processes: int = 1, nodes: int = 1) -> Path:
     """Train in a separate process, so that a notebook's kernel stays light and can interrupt it.
 
     A finished training with the same identity is not repeated. One with another identity is moved aside, and a line
@@ -55,7 +58,8 @@ def launch(module: str, config: Any, folder: Path, *, processes: int = 1) -> Pat
         module: `stvsr.training.pretraining` or `stvsr.training.finetuning`.
         config: what is trained.
         folder: where results go.
-        processes: more than one run under torchrun.
+        processes: on each node; more than one run under torchrun.
+        nodes: machines, on all of which `node_command` starts torchrun; they share the folder and the data.
 
     Returns:
         The path of the trained generator.
@@ -70,13 +74,13 @@ def launch(module: str, config: Any, folder: Path, *, processes: int = 1) -> Pat
         write_json(folder / CONFIG, as_json(config))
         write_json(folder / IDENTITY, make_stamp(identity(config)))
         child = subprocess.Popen(
-            _command(module, folder, processes),
+            _command(module, folder, processes, nodes),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
             start_new_session=True,
-            env=_environment(),
+            env=_environment(nodes),
         )
         last = _follow(child, config)
         if last == STOPPED:
@@ -124,13 +128,27 @@ def _without(value: Any, names: tuple[str, ...]) -> Any:
     return {name: _without(item, names) for name, item in value.items() if name not in names}
 
 
-def _command(module: str, folder: Path, processes: int) -> list[str]:
-    runner = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    return [sys.executable, *runner, "-m", module, str(folder)]
+def node_command(nodes: int) -> list[str]:
+    """Return the command that starts another one on each of several machines: $STVSR_NODE_COMMAND, or Slurm's."""
+    command = os.environ.get("STVSR_NODE_COMMAND", "srun --nodes={nodes} --ntasks={nodes} --ntasks-per-node=1")
+    return [part.replace("{nodes}", str(nodes)) for part in shlex.split(command)]
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of a training: it ends with this process."""
+def _command(module: str, folder: Path, processes: int, nodes: int) -> list[str]:
+    """Return the command of a training; its machines meet at $STVSR_RENDEZVOUS, by default on the first one."""
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"]
+    training = ["-m", module, str(folder)]
+    if nodes > 1:
+        meeting = os.environ.get("STVSR_RENDEZVOUS", f"{socket.gethostname()}:{PORT}")
+        torchrun += [f"--nnodes={nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={meeting}"]
+        return [*node_command(nodes), sys.executable, *torchrun, f"--rdzv-id={hash_of(str(folder))[:12]}", *training]
+    return [sys.executable, *([*torchrun, "--standalone"] if processes > 1 else []), *training]
+
+
+def _environment(nodes: int) -> dict[str, str]:
+    """Return the environment of a training: it ends with this process, or with the command that starts its nodes."""
+    if nodes > 1:  # on other machines the number of this process means nothing
+        return {name: value for name, value in os.environ.items() if name != LAUNCHER}
     launchers = [*filter(None, os.environ.get(LAUNCHER, "").split(",")), str(os.getpid())]
     passive = {"OMP_WAIT_POLICY": "PASSIVE"}  # threads that spin at barriers starve a machine that is shared
     return passive | os.environ | {LAUNCHER: ",".join(launchers)}

@@ -1,4 +1,6 @@
-"""Checks in two processes, run under torchrun by test_training: `two_processes.py FOLDER DATA`.
+"""Checks in two processes, run under torchrun by test_training: `two_processes.py FOLDER DATA [ARM ...]`.
+
+With arms, each is only fine-tuned, in `FOLDER/ARM`.
 
 Each check prints one JSON line from process 0.
 """
@@ -31,9 +33,14 @@ def fingerprint(module: torch.nn.Module) -> str:
     return hashlib.sha256(b"".join(value.detach().numpy().tobytes() for value in module.parameters())).hexdigest()
 
 
-def main(folder: Path, data: Path) -> None:
+def main(folder: Path, data: Path, *arms: str) -> None:
     torch.set_num_threads(1)
     rank = distributed.current("cpu")
+    for arm in arms:
+        loop.finetune(finetuning(data, arm, steps=2, batch=4), folder / arm)
+    if arms:
+        distributed.leave()
+        return
     say("any", [rank.any(rank.index == 1), rank.any(False)])
     say("mean", rank.mean(float(rank.index)))
 
@@ -54,4 +61,4 @@ def main(folder: Path, data: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

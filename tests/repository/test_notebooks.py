@@ -189,7 +189,7 @@ def test_trainings_have_one_set_of_defaults(name: str, config_class: type):
     fields, parameters = fields_of(config_class), inspect_parameters(NOTEBOOKS / f"{name}.ipynb")
     fields |= {key: default.name for key, default in fields.items() if isinstance(default, Arm)}  # notebooks name arms
     assert set(fields) <= set(parameters), "an option that no notebook can set"
-    assert set(parameters) - set(fields) <= {"folder", "processes", "look", "example", "by_hand", "learn"}
+    assert set(parameters) - set(fields) <= {"folder", "processes", "nodes", "look", "example", "by_hand", "learn"}
     differing = {
         key
         for key, default in fields.items()

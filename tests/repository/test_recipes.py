@@ -15,7 +15,7 @@ SCRIPTS = re.findall(r"```bash\n(.*?)```", TEXT, flags=re.DOTALL)
 MANIFESTS = re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=["one-machine", "dask"])
+@pytest.mark.parametrize("script", SCRIPTS, ids=["one-machine", "dask", "nodes"])
 def test_shell_recipes_have_no_syntax_error(script):
     subprocess.run(["bash", "-n"], input=script, text=True, check=True, capture_output=True)
     options = [line for line in script.splitlines() if line.startswith("#SBATCH")]

@@ -129,6 +129,9 @@ PLANTED = {
     "a batch that processes cannot share": (("processes = 1", "processes = 3"), "it must be a multiple of the 3"),
     "a batch that cannot be divided": (("processes = 1", "processes = 1\naccumulate = 4"),
                                        "batch is 2: it must be a multiple of the accumulate of 4"),
+    "nodes without a command that starts them": (("processes = 1", "processes = 1\nnodes = 2"),
+                                                 "nodes is 2, srun is not there to start them"),
+    "no node": (("processes = 1", "processes = 1\nnodes = 0"), "nodes is 0: at least 1"),
     "no process": (("processes = 1", "processes = 0"), "processes is 0: at least 1"),
     "the whole official list without validation": (('split = "train"', 'split = "official-train"'),
                                                    "split official-train leaves nothing of"),
@@ -157,8 +160,9 @@ def test_all_faults_come_at_once(tmp_path, data):
     hidden = (
         "no test clips", "no training clips", "a patch larger than the frames", "a start of another preset",
         "an earlier step of another preset", "a start that is not there", "no process", "an unknown arm",
-        "every clip without validation", "validation on training clips", "a decay after the end",
-        "negative validate_every", "a batch that cannot be divided",
+        "no node", "nodes without a command that starts them", "every clip without validation",
+        "validation on training clips", "a decay after the end", "negative validate_every",
+        "a batch that cannot be divided",
     )  # fmt: skip
     together = [planted for kind, planted in PLANTED.items() if kind not in hidden]
     found = faults(tmp_path, data, *(edit for edit, _ in together))

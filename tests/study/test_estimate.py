@@ -99,7 +99,7 @@ def study(tmp_path, monkeypatch):
     path.write_text(STUDY.replace("DATA", str(data)))
     asked = []
 
-    def launched(module, config, folder, *, processes=1):
+    def launched(module, config, folder, *, processes=1, nodes=1):
         asked.append((module.rpartition(".")[2], config.optim.steps, folder))
         assert (finetune if isinstance(config, FinetuningConfig) else pretrain)(config, folder)
 
