@@ -108,6 +108,7 @@ def study(tmp_path, monkeypatch):
     return path, asked
 
 
+@pytest.mark.slow
 def test_each_kind_is_measured_once_and_nothing_is_left(study, tmp_path, capsys):
     path, asked = study
     assert cli.main(["reproduce", str(path), "--out", str(tmp_path / "out"), "--estimate"]) == 0
@@ -120,6 +121,7 @@ def test_each_kind_is_measured_once_and_nothing_is_left(study, tmp_path, capsys)
     assert "not measured" not in "".join(rows.values())
 
 
+@pytest.mark.slow
 def test_without_data_its_faults_are_printed_and_nothing_is_measured(study, tmp_path, capsys):
     path, asked = study
     rewrite(path, f'data = ["{tmp_path / "data"}"]\nsplit', 'data = ["nowhere"]\nsplit')

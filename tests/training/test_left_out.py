@@ -67,6 +67,7 @@ def test_a_missing_frame_and_one_of_another_size_are_damage_too(damaged):
     assert {line.partition(".png")[0][-3:] for line in lines} == {"000", "001", "002", "008"}
 
 
+@pytest.mark.slow
 def test_data_without_a_whole_sample_ends_with_the_path(tmp_path):
     root = write_vimeo(tmp_path / "vimeo", train=names(2))
     for path in root.rglob("im3.png"):
@@ -76,6 +77,7 @@ def test_data_without_a_whole_sample_ends_with_the_path(tmp_path):
         data[0]
 
 
+@pytest.mark.slow
 def test_the_same_training_with_and_without_workers_and_resumed(damaged, tmp_path, monkeypatch, capsys):
     asked = config(damaged, steps=5)
     assert pretrain(asked, tmp_path / "one")
@@ -95,6 +97,7 @@ def test_the_same_training_with_and_without_workers_and_resumed(damaged, tmp_pat
     assert total in said
 
 
+@pytest.mark.slow
 def test_without_the_option_training_stops_with_the_path_and_resumes_with_it(damaged, tmp_path):
     run = tmp_path / "run"
     with pytest.raises(InputError, match=r"clip0/001.png cannot be read as an image"):
@@ -115,6 +118,7 @@ def test_a_training_that_left_nothing_out_is_that_of_the_default(tmp_path):
     assert is_finished(config(data, steps=1, skip=False), run)
 
 
+@pytest.mark.slow
 def test_what_was_left_out_is_not_accepted_by_a_training_that_refuses_damage(damaged, tmp_path, capsys):
     run = tmp_path / "run"
     pretrain(config(damaged, steps=5), run)

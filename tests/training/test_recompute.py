@@ -51,6 +51,7 @@ def loss_and_stored(generator, preset: str) -> tuple[torch.Tensor, int]:
     return loss, sum(stored.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["rbpn-tiny", "basicvsr"])
 def test_gradients_are_the_same_and_a_fraction_is_stored(preset):
     """Tolerance 1e-6 relative to the largest gradient: the same operations in the same order."""
@@ -69,6 +70,7 @@ def test_gradients_are_the_same_and_a_fraction_is_stored(preset):
     assert stored[1] < 0.5 * stored[0], stored
 
 
+@pytest.mark.slow
 def test_the_same_training_with_averages_and_validation(data, tmp_path):
     """Tolerance 1e-6 on weights that moved by up to 2 steps of 1e-3."""
     for name, recompute in (("plain", False), ("again", True)):
@@ -80,6 +82,7 @@ def test_the_same_training_with_averages_and_validation(data, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["recurrent-d-flow", "triplet-d-pingpong"])
 def test_the_same_fine_tuning(data, tmp_path, arm):
     """Tolerance 1e-6 on weights that moved by up to 2 steps of 1e-3."""
