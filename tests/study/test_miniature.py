@@ -44,7 +44,7 @@ def miniature(root) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("STVSR_MINIATURE" not in os.environ, reason="takes more than ten minutes: set STVSR_MINIATURE=1")
+@pytest.mark.skipif("STVSR_MINIATURE" not in os.environ, reason="takes minutes: set STVSR_MINIATURE=1")
 def test_the_papers_study_runs_end_to_end_in_miniature(tmp_path, capsys):
     study, out = tmp_path / "mini.toml", tmp_path / "out"
     study.write_text(miniature(tmp_path))
@@ -53,7 +53,7 @@ def test_the_papers_study_runs_end_to_end_in_miniature(tmp_path, capsys):
     states = {step["name"]: step["status"] for step in read_json(out / "run.json")["steps"]}
     assert states == dict.fromkeys(["pretrain", *(f"{arm}-s0" for arm in ARMS), "evaluate"], "done")
     summary = pd.read_csv(out / "steps" / "evaluate" / "summary.csv")
-    assert set(summary["protocol"]) == {"literature-y", "seed-rgb", "tecogan", "study"}
+    assert set(summary["protocol"]) == {"literature-y", "original-rgb", "tecogan", "study"}
     assert {*ARMS, "rbpn", "bicubic", "basicvsr-bi"} <= set(summary["arm"])
     # the tuned generators know the clips of pretraining and fine-tuning, and no test clip
     weights = str(out / "steps" / "triplet-d-s0" / "generator.safetensors")
