@@ -391,7 +391,7 @@ def parameters_of(arm: Arm) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(arm).items() if name not in PROSE}
 
 
-def describe() -> pd.DataFrame:
+def arms_table() -> pd.DataFrame:
     """Return the table of arms: what each minimises, with which discriminator, against which twin, and what it is."""
     shown = [
         "pixel", "perceptual", "perceptual_loss", "temporal_perceptual", "adversarial", "flow_adversarial",

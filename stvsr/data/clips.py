@@ -175,7 +175,7 @@ def split_of(name: str) -> str:
     return next(split for split, end in SPLITS.items() if place < end)
 
 
-def describe(clips: Sequence[Clip]) -> pd.DataFrame:
+def clips_table(clips: Sequence[Clip]) -> pd.DataFrame:
     """Return a table of clips: name, frames, size, split by name, source file or folder."""
     rows = [
         (c.name, len(c), f"{c.width}x{c.height}", c.part or split_of(c.name), c.source.name, c.start) for c in clips

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from stvsr.figures.style import INK, MUTED, PANEL, describe, line_look, number, one_axes, styled
+from stvsr.figures.style import INK, MUTED, PANEL, line_look, number, one_axes, styled, with_alt_text
 
 
 @styled
@@ -46,7 +46,7 @@ def dose_response(
     axes.set(xlabel=f"{perception}  (\u2190 better)", ylabel=f"{motion}  (better \u2193)")
     axes.margins(0.12)
     figure.legend(loc="outside lower center", ncols=2, fontsize=7.5)
-    return describe(
+    return with_alt_text(
         figure,
         f"{motion} against {perception} over the dose. The twin, dose 0: {number(start['motion'])} at"
         f" {number(start['perception'])}. {'; '.join(words)}.",

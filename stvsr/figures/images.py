@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 
 from stvsr.figures import pixels
 from stvsr.figures.style import (
-    describe,
     number,
     styled,
+    with_alt_text,
 )
 
 # Pixels ---------------------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def crops_grid(frames: Mapping[str, np.ndarray], boxes: Sequence[pixels.Box], *,
     """Show the same boxes of one frame for several methods: a row per box, a column per key of `frames` (H, W, 3)."""
     figure = _image_grid([{label: box.cut(frame) for label, frame in frames.items()} for box in boxes], cell=cell)
     places = "; ".join(f"row {b.top}, column {b.left}, {b.height} by {b.width} px" for b in boxes)
-    return describe(figure, f"Enlarged crops ({places}) of {', '.join(frames)}, side by side.")
+    return with_alt_text(figure, f"Enlarged crops ({places}) of {', '.join(frames)}, side by side.")
 
 
 @styled
@@ -55,7 +55,7 @@ def temporal_profiles(
     profiles = {label: pixels.temporal_profile(clip, row=row, column=column) for label, clip in clips.items()}
     figure = _image_grid(_in_rows(profiles, columns), cell=6.8 / columns, stretch=0.3 if row is not None else 1.0)
     line = f"row {row}" if row is not None else f"column {column}"
-    return describe(
+    return with_alt_text(
         figure,
         f"Temporal profile: {line} of every frame stacked over time, for {', '.join(clips)}."
         " Ragged stripes are flicker.",
@@ -71,7 +71,7 @@ def error_maps(results: Mapping[str, np.ndarray], truth: np.ndarray, *, columns:
         _in_rows({label: pixels.heat(error, limit) for label, error in errors.items()}, columns), cell=6.8 / columns
     )
     words = "; ".join(f"{label} {number(error.mean(), 2)}" for label, error in errors.items())
-    return describe(
+    return with_alt_text(
         figure, f"Error maps, black is 0 and light is {limit:.0f} of 255 steps or more. Mean errors: {words}."
     )
 
@@ -84,7 +84,7 @@ def flow_images(flows: Mapping[str, np.ndarray], *, limit: float | None = None, 
     cells = {label: pixels.flow_colours(flow, limit) for label, flow in flows.items()}
     cells[f"legend: rim is {limit:.1f} px"] = pixels.flow_wheel(min(next(iter(cells.values())).shape[:2]))
     words = "; ".join(f"{label} {number(speed.mean(), 2)} px" for label, speed in speeds.items())
-    return describe(
+    return with_alt_text(
         _image_grid(_in_rows(cells, columns), cell=6.8 / columns), f"Optical flow as colours. Mean speeds: {words}."
     )
 
@@ -95,9 +95,9 @@ def image_row(images: Mapping[str, np.ndarray]) -> Figure:
     if not images:  # as with crops_every = 0
         figure = Figure(figsize=(2.6, 0.4))
         figure.text(0.5, 0.5, "no pictures", ha="center", va="center")
-        return describe(figure, "There are no pictures to show.")
+        return with_alt_text(figure, "There are no pictures to show.")
     figure = _image_grid([images], cell=min(2.6, 8.0 / len(images)))
-    return describe(figure, f"Side by side: {', '.join(images)}.")
+    return with_alt_text(figure, f"Side by side: {', '.join(images)}.")
 
 
 @styled
@@ -106,7 +106,7 @@ def contact_sheets(windows: Sequence[np.ndarray]) -> Figure:
     rows = [dict(zip(_places(len(window)), window, strict=True)) for window in windows]
     figure = _image_grid(rows, cell=max(7.0 / len(rows[0]), 1.0))
     many = f"{len(rows)} windows" if len(rows) > 1 else "One window"
-    return describe(
+    return with_alt_text(
         figure,
         f"{many} of {len(rows[0])} consecutive frames{', one per row' * (len(rows) > 1)}, the target in the middle.",
     )

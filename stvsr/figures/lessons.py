@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from stvsr.figures import pixels
 from stvsr.figures.images import _image_grid, _in_rows
-from stvsr.figures.style import INK, MUTED, PALETTE, PANEL, PAPER, describe, line_look, number, one_axes, styled
+from stvsr.figures.style import INK, MUTED, PALETTE, PANEL, PAPER, line_look, number, one_axes, styled, with_alt_text
 
 MARKS = "osD^vPX*"
 
@@ -20,7 +20,7 @@ def captioned_rows(rows: Sequence[Mapping[str, np.ndarray]], text: str, *, cell:
     """Show several rows of pictures (H, W, 3), the keys as titles; `text` begins the alt text."""
     figure = _image_grid(rows, cell=cell)
     words = "; ".join(f"row {index}: {', '.join(row)}" for index, row in enumerate(rows, start=1))
-    return describe(figure, f"{text} {words}.")
+    return with_alt_text(figure, f"{text} {words}.")
 
 
 @styled
@@ -37,7 +37,7 @@ def signed_maps(
     pictures = {label: pixels.heat(values + limit, 2 * limit, "RdBu_r") for label, values in maps.items()}
     figure = _image_grid(_in_rows(pictures, columns), cell=cell or 6.8 / columns)
     words = "; ".join(f"{label} {number(np.abs(values).mean(), 3)}" for label, values in maps.items())
-    return describe(
+    return with_alt_text(
         figure, f"{text} Blue is negative, red positive, full colour {number(limit, 3)}. Mean size: {words}."
     )
 
@@ -59,7 +59,7 @@ def feature_maps(maps: Mapping[str, np.ndarray], text: str, *, channels: int = 6
         )
     figure = _image_grid(rows, cell=7.0 / channels)
     words = "; ".join(f"{label} of {len(values)} channels" for label, values in maps.items())
-    return describe(figure, f"{text} First {channels} channels, dark is low, light is high: {words}.")
+    return with_alt_text(figure, f"{text} First {channels} channels, dark is low, light is high: {words}.")
 
 
 @styled
@@ -72,7 +72,7 @@ def masked_frames(frames: Mapping[str, tuple[np.ndarray, np.ndarray]], text: str
         pictures[label] = picture
         shares.append(f"{label} {100 * (1 - mask.mean()):.1f}%")
     figure = _image_grid(_in_rows(pictures, 3), cell=6.8 / min(3, len(pictures)))
-    return describe(figure, f"{text} Orange covers: {'; '.join(shares)}.")
+    return with_alt_text(figure, f"{text} Orange covers: {'; '.join(shares)}.")
 
 
 @styled
@@ -106,7 +106,7 @@ def lines(
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if table[label].nunique() > 1:
         axes.legend(fontsize=7.5)
-    return describe(figure, f"{title or y} over {x}: {'; '.join(words)}.")
+    return with_alt_text(figure, f"{title or y} over {x}: {'; '.join(words)}.")
 
 
 @styled
@@ -121,7 +121,7 @@ def bars(values: Mapping[str, float], *, title: str, unit: str, size: tuple[floa
     axes.set(xlabel=unit, yticks=range(len(values)), yticklabels=list(values), ylim=(len(values) - 0.5, -0.5))
     axes.set_xlim(min(0.0, *finite, 0.0), 1.25 * top)
     axes.grid(axis="y", visible=False)
-    return describe(
+    return with_alt_text(
         figure, f"{title}, {unit}: {'; '.join(f'{label} {number(value)}' for label, value in values.items())}."
     )
 
@@ -151,7 +151,7 @@ def dots(table: pd.DataFrame, *, title: str, unit: str) -> Figure:
         f"{row}: {', '.join(f'{name} {number(value, 2)}' for name, value in values.items())}"
         for row, values in table.iterrows()
     )
-    return describe(figure, f"{title}, {unit}. {words}.")
+    return with_alt_text(figure, f"{title}, {unit}. {words}.")
 
 
 @styled
@@ -185,7 +185,7 @@ def gradient_bars(norms: Mapping[str, Mapping[str, float]], *, title: str) -> Fi
             f"{term.replace('_', ' ')} {'exactly 0' if value == 0 else f'{value:.2g}'}" for term, value in row.items()
         ]
         words.append(f"{arm}: {', '.join(sizes)}")
-    return describe(figure, f"{title}, logarithmic. {'; '.join(words)}.")
+    return with_alt_text(figure, f"{title}, logarithmic. {'; '.join(words)}.")
 
 
 @styled
@@ -214,7 +214,7 @@ def sensitivity_map(values: pd.DataFrame, shades: pd.DataFrame, *, title: str) -
         f"{defect}: " + ", ".join(f"{metric} {values.loc[defect, metric]:.3g}" for metric in values.columns)
         for defect in values.index
     )
-    return describe(figure, f"{title}. A dark cell is a large effect. {words}.")
+    return with_alt_text(figure, f"{title}. A dark cell is a large effect. {words}.")
 
 
 @styled
@@ -231,4 +231,4 @@ def sampling_positions(positions: Mapping[str, np.ndarray], *, scale: int, title
     axes.grid(visible=False)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     words = "; ".join(f"{label} at ({points[0][0]:.2f}, {points[0][1]:.2f})" for label, points in positions.items())
-    return describe(figure, f"{title}. Positions within one LR pixel: {words}.")
+    return with_alt_text(figure, f"{title}. Positions within one LR pixel: {words}.")

@@ -17,13 +17,13 @@ from stvsr.figures.style import (
     RULE,
     VERDICT_LOOK,
     WIDE,
-    describe,
     line_look,
     name_row,
     number,
     one_axes,
     place_labels,
     styled,
+    with_alt_text,
 )
 
 # Scores ---------------------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def perception_distortion(
     place_labels(figure, axes, points, labels)
     labelled = points.set_index("label")
     best_time = f" The lowest temporal error is {labelled['temporal'].idxmin()}'s." if has_time else ""
-    return describe(
+    return with_alt_text(
         figure,
         f"Scatter plot of {len(points)} methods: {fidelity} across, {perception} upwards with lower values on top."
         f" Highest fidelity: {labelled['fidelity'].idxmax()}."
@@ -128,7 +128,7 @@ def differences(
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
     words = "; ".join(f"{r.label} {number(r.difference)} ({_interval(r)}, {r.verdict})" for r in rows)
-    return describe(figure, f"{metric}, differences from {control} with intervals: {words}.")
+    return with_alt_text(figure, f"{metric}, differences from {control} with intervals: {words}.")
 
 
 def _interval(row: Any) -> str:
@@ -167,7 +167,7 @@ def defect_ladder(rungs: pd.DataFrame, *, metric: str, better: str, size: tuple[
     axes.grid(axis="y", visible=False)
     axes.xaxis.set_major_locator(MaxNLocator(5))
     words = "; ".join(f"{label} {number(value)}" for label, value in zip(rungs["label"], values, strict=True))
-    return describe(
+    return with_alt_text(
         figure, f"Waterfall of {metric} while the faults of the 2019 code are corrected one by one: {words}."
     )
 
@@ -195,4 +195,4 @@ def per_frame(
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=7.5)
     means = scores.groupby("label", sort=False)["value"].mean()
     words = "; ".join(f"{label} {number(value)}" for label, value in means.items())
-    return describe(figure, f"{metric} for each frame. Means: {words}.")
+    return with_alt_text(figure, f"{metric} for each frame. Means: {words}.")

@@ -74,7 +74,7 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return wrapper
 
 
-def describe(figure: Figure, text: str) -> Figure:
+def with_alt_text(figure: Figure, text: str) -> Figure:
     """Give the figure its alt text: one paragraph that says what the picture shows."""
     figure.set_label(" ".join(text.split()))
     return figure

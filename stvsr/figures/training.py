@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 
-from stvsr.figures.style import INK, PANEL, RULE, alt, describe, line_look, name_ends, number, one_axes, styled
+from stvsr.figures.style import INK, PANEL, RULE, alt, line_look, name_ends, number, one_axes, styled, with_alt_text
 
 # Training -------------------------------------------------------------------------------------------------------------
 
@@ -62,7 +62,9 @@ def learning_curves(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if highlight is None and len(ends) > 1:
         axes.legend(fontsize=7.5)
-    return describe(figure, f"{title or f'{term} loss'} over the steps: {'; '.join(ends) or 'nothing was logged'}.")
+    return with_alt_text(
+        figure, f"{title or f'{term} loss'} over the steps: {'; '.join(ends) or 'nothing was logged'}."
+    )
 
 
 TERMS = (
@@ -104,7 +106,7 @@ def gradient_norms(
     if zero:
         note = f"{' and '.join(zero).replace('_', ' ')} gradient: exactly 0 at every step"
         figure.axes[0].set_xlabel(f"step\n{note}", color=INK)
-        describe(figure, f"{alt(figure)} The {note}.")
+        with_alt_text(figure, f"{alt(figure)} The {note}.")
     return figure
 
 
@@ -133,7 +135,7 @@ def _log_lines(lines: Mapping[str, pd.DataFrame], title: str, what: str, size: t
     ends = "; ".join(
         f"{label.replace('_', ' ')} ends at {line[label].iloc[-1]:.2g}" for label, line in lines.items() if len(line)
     )
-    return describe(figure, f"{title}, logarithmic: {ends or 'nothing was logged'}.")
+    return with_alt_text(figure, f"{title}, logarithmic: {ends or 'nothing was logged'}.")
 
 
 @styled
@@ -154,4 +156,4 @@ def discriminator_scores(
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     name_ends(axes, ends)
     words = ", ".join(f"{label} frames end at {number(value, 2)}" for label, value in ends.items())
-    return describe(figure, f"Discriminator scores during training: {words or 'nothing was logged'}.")
+    return with_alt_text(figure, f"Discriminator scores during training: {words or 'nothing was logged'}.")

@@ -15,7 +15,7 @@ GIGABYTE = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class MemoryPlan:
     """Tile, window and, at most, bytes of working memory for frames of one size.
 
     tile: side in input pixels, 0 for the whole frame. window: frames that are propagated together.
@@ -35,8 +35,12 @@ class Plan:
 
 
 def largest_plan(
-    estimate: Callable[[int, int], Plan], tiles: Sequence[int], windows: Sequence[int], device: torch.device, name: str
-) -> Plan:
+    estimate: Callable[[int, int], MemoryPlan],
+    tiles: Sequence[int],
+    windows: Sequence[int],
+    device: torch.device,
+    name: str,
+) -> MemoryPlan:
     """Return the plan that fits into the free memory, with the largest tile first and then the longest window.
 
     Args:

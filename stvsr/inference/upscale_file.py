@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 
 from stvsr.errors import InputError
-from stvsr.inference.memory import Plan
+from stvsr.inference.memory import MemoryPlan
 from stvsr.inference.overlap import read_ahead, write_behind
 from stvsr.inference.upscaler import InferenceConfig, Upscaler, bicubic_upscaler, load_upscaler
 from stvsr.runs.device import pick_device
@@ -177,7 +177,7 @@ def _upscale_clip(config: UpscaleConfig, say: Callable[[str], None], *, progress
         with contextlib.suppress(BrokenClip):  # raised again where the frames before the damage are upscaled
             upscaler.settle_precision(frame for _, frame in clip.timed(span.start, span.stop))
         with _writer(config, clip, span, upscaler.scale) as out:
-            for line in describe(config, clip, upscaler, out):
+            for line in announcement(config, clip, upscaler, out):
                 say(line)
             known = len(clip.notes)
             _run(config, clip, span, upscaler, out, progress=progress, say=say)
@@ -190,7 +190,7 @@ def _upscale_clip(config: UpscaleConfig, say: Callable[[str], None], *, progress
     return Upscaled(path=out.path, frames=out.written)
 
 
-def describe(
+def announcement(
     config: UpscaleConfig, clip: FrameReader, upscaler: Upscaler, out: "VideoWriter | FolderWriter"
 ) -> Iterator[str]:
     """Yield the lines that are printed before work begins: sizes, model, memory, and what a reader should know."""
@@ -305,7 +305,7 @@ def _beside(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.concatenate([left, right], axis=1)
 
 
-def _memory(config: UpscaleConfig, clip: FrameReader, plan: Plan, scale: int) -> str:
+def _memory(config: UpscaleConfig, clip: FrameReader, plan: MemoryPlan, scale: int) -> str:
     height, width = _out_size(config, clip, scale)
     encoder = ENCODER_FRAMES * 3 * height * width // 2 if is_video_name(config.output) else 0
     host = PROGRAM + plan.host_bytes + encoder

@@ -20,7 +20,7 @@ from stvsr.data.windows import centred, overlapping
 from stvsr.degradation import bicubic_up, to_float, to_uint8
 from stvsr.errors import InputError
 from stvsr.flow import estimator
-from stvsr.inference.memory import FLOAT, TILES, Plan, largest_plan, tile_area, tile_fits
+from stvsr.inference.memory import FLOAT, TILES, MemoryPlan, largest_plan, tile_area, tile_fits
 from stvsr.inference.precision import CHECKED_FRAMES, agrees, check_precision_name, reduced_type
 from stvsr.inference.tiles import Tile, upscale_tiles
 from stvsr.models.basicvsr import SCALE, BasicVSR
@@ -105,7 +105,7 @@ class Upscaler:
         for _, shot in itertools.groupby(by_shot(frames), key=lambda pair: pair[0]):
             yield from self._upscale(frame for _, frame in shot)
 
-    def plan(self, size: tuple[int, int]) -> Plan:
+    def plan(self, size: tuple[int, int]) -> MemoryPlan:
         """Return tile, window and memory for frames of `size` (H, W), estimated generously."""
         raise NotImplementedError
 
@@ -114,9 +114,9 @@ class Upscaler:
 
 
 class _Bicubic(Upscaler):
-    def plan(self, size: tuple[int, int]) -> Plan:
+    def plan(self, size: tuple[int, int]) -> MemoryPlan:
         float_frames = 4 * 3 * 4 * self.scale**2 * size[0] * size[1]  # resized rows, result, its clamped copy, rounding
-        return Plan(tile=0, device_bytes=float_frames, host_bytes=0)
+        return MemoryPlan(tile=0, device_bytes=float_frames, host_bytes=0)
 
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         return (to_uint8(self._enlarge(frame))[0] for frame in shot)
@@ -138,7 +138,7 @@ class _Network(Upscaler):
         self.device = device
         self._reduced = reduced_type(config.precision, device)  # None is float32
         self._is_settled = config.precision != "auto" or self._reduced is None
-        self._plans: dict[tuple[int, int], Plan] = {}
+        self._plans: dict[tuple[int, int], MemoryPlan] = {}
 
     @property
     def precision(self) -> str:
@@ -159,7 +159,7 @@ class _Network(Upscaler):
         both = (functools.partial(run, dtype=dtype) for dtype in (None, reduced))
         self._reduced = reduced if agrees(first, self.scale, *both) else None
 
-    def plan(self, size: tuple[int, int]) -> Plan:
+    def plan(self, size: tuple[int, int]) -> MemoryPlan:
         """Return tile, window and memory for frames of `size` (H, W); they are chosen at the first call, and kept.
 
         Raises:
@@ -169,7 +169,7 @@ class _Network(Upscaler):
             self._plans[size] = self._choose(size)
         return self._plans[size]
 
-    def _choose(self, size: tuple[int, int]) -> Plan:
+    def _choose(self, size: tuple[int, int]) -> MemoryPlan:
         tiles = [self.config.tile] if self.config.tile is not None else [
             tile for tile in TILES if tile < max(size) and tile_fits(tile, self.config.tile_overlap)
         ]  # fmt: skip
@@ -183,7 +183,7 @@ class _Network(Upscaler):
         """Return the lengths of window to choose from, best first."""
         raise NotImplementedError
 
-    def _estimate(self, size: tuple[int, int], tile: int, window: int) -> Plan:
+    def _estimate(self, size: tuple[int, int], tile: int, window: int) -> MemoryPlan:
         raise NotImplementedError
 
     @contextlib.contextmanager
@@ -216,7 +216,7 @@ class _Windowed(_Network):
     def _windows(self) -> list[int]:
         return [self.network.config.num_frames]
 
-    def _estimate(self, size: tuple[int, int], tile: int, window: int) -> Plan:
+    def _estimate(self, size: tuple[int, int], tile: int, window: int) -> MemoryPlan:
         config = self.network.config
         area, covered = size[0] * size[1], tile_area(size, tile)
         neighbours = window - 1
@@ -224,7 +224,7 @@ class _Windowed(_Network):
         high = self.scale**2 * config.feat * (4 * neighbours + config.num_stages + 5)
         per_pixel = 1.2 * FLOAT * (high + 3 * config.base_filter * neighbours)
         frames = FLOAT * 3 * (4 * self.scale**2 + 2 * window)
-        return Plan(tile=tile, window=window, device_bytes=int(per_pixel * covered), host_bytes=frames * area)
+        return MemoryPlan(tile=tile, window=window, device_bytes=int(per_pixel * covered), host_bytes=frames * area)
 
     def _upscale(self, shot: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
         for window, indices in centred(shot, self.network.config.num_frames):
@@ -258,7 +258,7 @@ class _Recurrent(_Network):
         recommended = self.meta.get("window", SHORT_WINDOW)
         return [recommended, SHORT_WINDOW] if recommended > SHORT_WINDOW else [recommended]
 
-    def _estimate(self, size: tuple[int, int], tile: int, window: int) -> Plan:
+    def _estimate(self, size: tuple[int, int], tile: int, window: int) -> MemoryPlan:
         features, upsampled = self.network.config.features, self.network.config.upsampled
         shared = self.config.overlap(window)
         area, covered = size[0] * size[1], tile_area(size, tile)
@@ -266,7 +266,7 @@ class _Recurrent(_Network):
         network = FLOAT * (5 * SCALE**2 * upsampled + 2 * features * window) * covered
         flow = FLOAT * (700 + 4 * window) * area
         waiting = (window // 2 if tile else 0) + 2 * shared + 4  # frames; those of tiles in 16 bits
-        return Plan(
+        return MemoryPlan(
             tile=tile, window=window, device_bytes=max(network, flow),
             host_bytes=FLOAT * 3 * (SCALE**2 * waiting + 3 * window) * area,
         )  # fmt: skip

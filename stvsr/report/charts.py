@@ -36,7 +36,7 @@ class Chart:
 class Training:
     """The charts of one training."""
 
-    arm: labels.Arm
+    arm: labels.ArmLabel
     seed: str
     charts: tuple[Chart, ...]
     crops: tuple[Picture, ...]

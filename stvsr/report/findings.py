@@ -45,7 +45,7 @@ class Part:
 class Answer:
     """One arm's sentences, notes on its discriminator, or why there is nothing to report."""
 
-    arm: labels.Arm
+    arm: labels.ArmLabel
     parts: tuple[Part, ...]
     notes: tuple[str, ...] = ()
     failure: str = ""

@@ -10,7 +10,7 @@ from stvsr.metrics.protocols import METRICS, Metric
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
+class ArmLabel:
     """How an arm (one way of training) or a peer (a method that is only measured) is presented."""
 
     name: str
@@ -36,17 +36,17 @@ _LAST = {  # peers below the arms
 }  # fmt: skip
 
 
-def arm(name: str) -> Arm:
+def arm(name: str) -> ArmLabel:
     """Return how `name` is presented; a method that is unknown here is its own label, without a description."""
     if name in _FIRST | _LAST:
         label, kind, what = (_FIRST | _LAST)[name]
-        return Arm(name=name, label=label, kind=kind, what=what)
+        return ArmLabel(name=name, label=label, kind=kind, what=what)
     if known := ARMS.get(ALIASES.get(name, name)):
-        return Arm(name=name, label=known.label or name, kind=known.kind, what=known.description)
+        return ArmLabel(name=name, label=known.label or name, kind=known.kind, what=known.description)
     if name.startswith("ladder-"):
         rung = name.partition("-")[2].partition("-")[0]
-        return Arm(name=name, label=f"ladder {rung}", kind="ladder", what="one more fault corrected")
-    return Arm(name=name, label=name, kind="arm", what="")
+        return ArmLabel(name=name, label=f"ladder {rung}", kind="ladder", what="one more fault corrected")
+    return ArmLabel(name=name, label=name, kind="arm", what="")
 
 
 def arm_order(name: str) -> tuple[int, int, int, str]:

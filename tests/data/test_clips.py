@@ -9,7 +9,7 @@ from PIL import Image
 from tiny import panning, write_clips, write_folder, write_video
 
 from stvsr.data import decoded as decoding
-from stvsr.data.clips import describe, load_clips, select_clips, shrink_clip, split_of
+from stvsr.data.clips import clips_table, load_clips, select_clips, shrink_clip, split_of
 from stvsr.data.septuplets import SampleConfig, SeptupletDataset, require_window
 from stvsr.data.shots import find_cuts
 from stvsr.data.windows import reflect, window_indices
@@ -393,7 +393,7 @@ def test_fingerprints_follow_the_content(tmp_path):
 
 
 def test_the_table_of_clips_says_what_there_is(tmp_path):
-    table = describe(load_clips(str(write_clips(tmp_path, 2))))
+    table = clips_table(load_clips(str(write_clips(tmp_path, 2))))
     assert table["clip"].tolist() == ["clip0", "clip1"]
     assert table["frames"].tolist() == [9, 9]
     assert table["size"].tolist() == ["56x48", "56x48"]

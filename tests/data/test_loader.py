@@ -43,6 +43,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(tmp_path, workers):
     assert all(torch.equal(found[1]["lr"][k], samples[4 + k]["lr"]) for k in range(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(
     ("damage", "message"),

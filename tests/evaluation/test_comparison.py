@@ -58,6 +58,7 @@ def test_intervals_cover_at_their_nominal_rate(draw):
     assert np.median([each.high - each.low for each in found]) / 2 < 2 * ideal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clips", [1, 4, 8])
 def test_arms_that_do_not_differ_are_called_different_at_most_5_percent_of_the_time(clips):
     random, runs, called = np.random.default_rng(1), 600, 0

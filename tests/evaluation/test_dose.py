@@ -73,6 +73,7 @@ def test_only_doses_that_both_kinds_have_are_compared():
     assert contrasts(rows[~rows["arm"].str.startswith("triplet")]).empty
 
 
+@pytest.mark.slow
 def test_equal_discriminators_are_told_from_each_other_at_most_at_the_nominal_rate():
     random, runs, called = np.random.default_rng(1), 60, 0
     rows = measured(harm=dict.fromkeys(HARM, 0.3), noise=0.0, doses=(0.1,), seeds=1)

@@ -25,7 +25,7 @@ from stvsr.evaluation.held_out import (
     table_of,
     upscale_clips,
 )
-from stvsr.inference.memory import Plan
+from stvsr.inference.memory import MemoryPlan
 from stvsr.metrics.scoring import evaluate
 from stvsr.models.generators import build_generator, save_generator
 from stvsr.runs.files import read_json
@@ -88,6 +88,7 @@ def test_bicubic_is_always_there_and_scored_as_the_protocol_says(clips, tmp_path
         assert rows.sort_values("frame")["value"].tolist() == pytest.approx(decibel, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_the_files_have_their_schema(clips, weights, tmp_path):
     config = configure(
         clips,
@@ -120,6 +121,7 @@ def test_the_files_have_their_schema(clips, weights, tmp_path):
     assert {"psnr", "ssim"} <= set(table.columns)
 
 
+@pytest.mark.slow
 def test_a_start_that_is_bicubic_scores_as_bicubic_and_another_does_not(clips, weights, tmp_path):
     config = configure(
         clips, generators=(f"start={weights / 'start.safetensors'}", f"other={weights / 'other.safetensors'}")
@@ -133,6 +135,7 @@ def test_a_start_that_is_bicubic_scores_as_bicubic_and_another_does_not(clips, w
     assert (table["other"] - table["bicubic"]).abs().min() > 1e-3
 
 
+@pytest.mark.slow
 def test_perception_and_time_are_measured_too(tmp_path):
     source = tiny.write_folder(tmp_path / "clip", tiny.panning(7, 64, 72))
     metrics = run(configure(source, protocols=("literature-y", "tecogan")), tmp_path / "run")
@@ -151,6 +154,7 @@ def stamps(folder) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_a_second_run_makes_nothing_again(clips, weights, tmp_path):
     config = configure(clips, generators=(f"g={weights / 'start.safetensors'}",))
     first = run(config, tmp_path)
@@ -160,6 +164,7 @@ def test_a_second_run_makes_nothing_again(clips, weights, tmp_path):
     pd.testing.assert_frame_equal(first, second)
 
 
+@pytest.mark.slow
 def test_only_what_depends_on_changed_weights_is_made_again(clips, weights, tmp_path):
     copy = tmp_path / "g.safetensors"
     shutil.copy(weights / "start.safetensors", copy)
@@ -182,6 +187,7 @@ def test_another_degradation_makes_inputs_and_outputs_again(clips, tmp_path):
     assert not np.array_equal(read_clip(tmp_path / "outputs/bicubic/clip0"), bi)
 
 
+@pytest.mark.slow
 def test_stale_methods_clips_and_comparisons_go(clips, weights, tmp_path):
     two = (f"pixel-control@0={weights / 'start.safetensors'}", f"old@0={weights / 'other.safetensors'}")
     run(configure(clips, generators=two), tmp_path)
@@ -194,6 +200,7 @@ def test_stale_methods_clips_and_comparisons_go(clips, weights, tmp_path):
     assert not (tmp_path / "comparisons.csv").exists()
 
 
+@pytest.mark.slow
 def test_scoring_that_ran_out_of_time_goes_on_where_it_stopped(clips, weights, tmp_path, monkeypatch):
     config = configure(
         clips, generators=(f"g={weights / 'start.safetensors'}",), protocols=("literature-y", "seed-rgb")
@@ -240,7 +247,7 @@ def test_an_interrupted_method_is_made_again(clips, weights, tmp_path, monkeypat
             yield to_uint8(bicubic_up(to_float(frames[:1]), 4))[0]
             raise KeyboardInterrupt
 
-        upscale.meta, upscale.plan = {"sha256": "0"}, lambda size: Plan(tile=0, device_bytes=0, host_bytes=0)
+        upscale.meta, upscale.plan = {"sha256": "0"}, lambda size: MemoryPlan(tile=0, device_bytes=0, host_bytes=0)
         return upscale
 
     with monkeypatch.context() as patch:

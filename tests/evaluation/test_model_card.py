@@ -29,6 +29,7 @@ def test_all_weights_together_stay_small():
     assert sum(path.stat().st_size for path in WEIGHTS.glob("*.safetensors")) <= TOTAL_MB * 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", shipped_weights())
 def test_card_describes_the_file(name: str):
     path, card = WEIGHTS / f"{name}.safetensors", read_json(WEIGHTS / f"{name}.json")

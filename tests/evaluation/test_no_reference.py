@@ -27,6 +27,7 @@ def test_sample_names_and_paths_are_found(tmp_path):
         no_reference.find_clip("nothing")
 
 
+@pytest.mark.slow
 def test_flicker_raises_the_warping_error_and_a_contradiction_costs_consistency(pair):
     recorded, bicubic = pair
     flickering, false = bicubic.copy(), bicubic.copy()

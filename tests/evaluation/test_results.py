@@ -66,6 +66,7 @@ def test_a_folder_without_a_run_is_one_line(tmp_path, capsys):
     assert "is not a finished run: it has no run.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluate_aggregates_the_seeds_of_other_peoples_models(tmp_path, capsys):
     truth = tiny.panning(16, 48, 56).astype(int)
     tiny.write_folder(tmp_path / "truth" / "city", truth.astype(np.uint8))

@@ -74,6 +74,7 @@ def drawn() -> dict[str, Figure]:
     return every_figure()
 
 
+@pytest.mark.slow
 def test_every_figure_has_alt_text_with_the_values_it_shows(drawn):
     for name, figure in drawn.items():
         assert isinstance(figure, Figure), name
@@ -110,6 +111,7 @@ def test_style_does_not_leak_and_is_not_leaked_into():
     assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.slow
 def test_names_are_data_and_no_formulas(drawn):
     for figure in drawn.values():
         figure.savefig(io.BytesIO(), format="png", dpi=40)  # raises on a label that is taken for mathematics
@@ -121,6 +123,7 @@ def test_a_training_without_saved_crops_is_a_figure_that_states_it(tmp_path):
     assert style.save(figure, tmp_path / "crops.png").is_file()
 
 
+@pytest.mark.slow
 def test_png_carries_its_alt_text_and_is_repeatable(tmp_path):
     first, second = (images.contact_sheets([clip()]) for _ in range(2))
     written = style.save(first, tmp_path / "new" / "a.png", dpi=50)
@@ -129,6 +132,7 @@ def test_png_carries_its_alt_text_and_is_repeatable(tmp_path):
         assert image.text["Description"] == style.alt(first)
 
 
+@pytest.mark.slow
 def test_show_gives_a_notebook_the_alt_text(drawn):
     _, metadata = style.show(drawn["contact_sheets"])._repr_mimebundle_()
     assert metadata["image/png"]["alt"] == style.alt(drawn["contact_sheets"])
@@ -143,6 +147,7 @@ def test_labels_of_crowded_points_do_not_overlap(drawn):
         assert not any(box.overlaps(other) for other in boxes[:k])
 
 
+@pytest.mark.slow
 def test_intervals_wider_than_all_points_together_leave_the_frame():
     points = plane_points().assign(fidelity_low=-1000.0, fidelity_high=1000.0)
     low, high = scores.perception_distortion(points).axes[0].get_xlim()

@@ -12,6 +12,7 @@ LINES = pd.DataFrame({"n": [1, 2, 1, 2], "dB": [1.0, 2.0, 3.0, 4.0], "name": ["a
 PICTURE = np.zeros((8, 10, 3), np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("figure", "words"),
     [

@@ -1,5 +1,6 @@
 """Classical fusion: averages, visibility and back projection against closed forms."""
 
+import pytest
 import torch
 from metric_clips import texture
 
@@ -37,6 +38,7 @@ def test_everything_is_visible_without_motion_and_what_leaves_the_picture_is_not
     assert seen[0, 0, :, :11].all() and not seen[0, 0, :, 12:].any()
 
 
+@pytest.mark.slow
 def test_shifted_frames_add_resolution_and_agree_with_the_estimate():
     truth = to_float(texture(64, 64, 1)[None])
     shifts = [(0, 0), (2, 2), (0, 2), (2, 0)]

@@ -9,6 +9,7 @@ from stvsr.cli import main
 from stvsr.runs.lock import lock_beside, locked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("output", ["large.mp4", "frames"])
 def test_a_second_upscale_to_one_output_names_the_first(tmp_path, capsys, output):
     clip = tiny.write_folder(tmp_path / "clip", tiny.panning(3, 16, 16))

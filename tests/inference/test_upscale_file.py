@@ -61,6 +61,7 @@ INPUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", INPUTS)
 def test_inputs_of_every_kind_come_out_four_times_as_large(tmp_path, kind):
     case = dict(INPUTS[kind])
@@ -114,6 +115,7 @@ def test_colour_tags_are_carried_over(tmp_path):
         assert before.colour.full_range and before.colour.tag == 6
 
 
+@pytest.mark.slow
 def test_part_of_a_clip(tmp_path):
     source = encode(tmp_path / "in.mp4", moving(30), sound=1.2)
     assert run(source, tmp_path / "part", "--start", "0.4", "--duration", "0.2") == 0
@@ -145,6 +147,7 @@ def test_frame_folder_keeps_its_names_and_takes_a_rate(tmp_path):
     assert open_clip(tmp_path / "out.mp4").rate == 10
 
 
+@pytest.mark.slow
 def test_compare_puts_bicubic_on_the_left(tmp_path, checkpoint):
     source = encode(tmp_path / "in.mp4", moving(6))
     config = InferenceConfig(tile=0, window=4, window_overlap=2)
@@ -168,6 +171,7 @@ def test_compare_at_another_scale(tmp_path):
     assert np.abs(both[:, ::2, :96:2].astype(int) - moving(2)).mean() < 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [(), ("--window", "4", "--window-overlap", "2"), ("--tile", "64")])
 def test_command_and_python_give_identical_frames(tmp_path, checkpoint, options):
     source = encode(tmp_path / "in.mp4", moving(6, 20, 90))
@@ -178,6 +182,7 @@ def test_command_and_python_give_identical_frames(tmp_path, checkpoint, options)
     assert np.array_equal(read_clip(tmp_path / "command"), read_clip(tmp_path / "python"))
 
 
+@pytest.mark.slow
 def test_wide_input_is_refused_as_video_and_works_as_frames(tmp_path, capsys):
     write_frames(tmp_path / "in", moving(1, 8, 7680))
     assert "30720x32 is beyond libx264's 16384 pixels a side: write a frame folder" in refused(
@@ -199,6 +204,7 @@ def test_what_is_no_video_is_refused(tmp_path, capsys):
     assert not (tmp_path / "out.mp4").exists()
 
 
+@pytest.mark.slow
 def test_truncated_file_is_refused_with_a_remedy_that_works(tmp_path, capsys):
     noise = np.random.default_rng(0).integers(0, 256, (50, 32, 48, 3), dtype=np.uint8)
     whole = encode(tmp_path / "whole.mp4", noise, container_options={"movflags": "faststart"}).read_bytes()
@@ -240,6 +246,7 @@ def test_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path, capsys, targ
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("target", ["out.mp4", "out"])
 def test_interruption_leaves_a_playable_part(tmp_path, capsys, monkeypatch, number, target):

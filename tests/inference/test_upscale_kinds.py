@@ -44,6 +44,7 @@ INPUTS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [".mp4", ".mkv"])
 @pytest.mark.parametrize(("suffix", "codec", "sound", "order"), INPUTS)
 def test_frames_times_and_sound_pass_through(tmp_path, suffix, codec, sound, order, target):
@@ -60,6 +61,7 @@ def test_frames_times_and_sound_pass_through(tmp_path, suffix, codec, sound, ord
     assert sum(map(len, kept)) > 0.8 * sum(len(content) for _, content in packets(source, "audio"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [".mp4", ".mkv", ".webm", ".mov"])
 @pytest.mark.parametrize("held", [True, False])
 def test_the_last_picture_stands_as_long_as_it_did(tmp_path, target, held):
@@ -92,6 +94,7 @@ def test_a_slide_show_from_a_folder_starts_with_the_slide_on_screen(tmp_path):
     assert numbers(read_clip(tmp_path / "out")) == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [".mp4", ".mkv", ".webm", ".mov"])
 @pytest.mark.parametrize("sar", [Fraction(32, 27), Fraction(16, 15), Fraction(8, 9)])
 def test_the_shape_of_pixels_is_kept(tmp_path, target, sar):
@@ -101,6 +104,7 @@ def test_the_shape_of_pixels_is_kept(tmp_path, target, sar):
     assert (frames, aspect, len(sound)) == (3, sar, target != ".mov")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [".mp4", ".mkv", ".mov"])
 def test_languages_titles_defaults_and_chapters_are_kept(tmp_path, target):
     path, named = film(tmp_path / "in.mkv", "libx264", order="vaa"), tmp_path / "named.mkv"
@@ -139,6 +143,7 @@ def test_hdr_metadata_is_kept_in_h264_and_named_for_webm(tmp_path, capsys):
     assert "left out: HDR mastering metadata" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_sound_that_fits_nowhere_names_only_remedies_that_work(tmp_path, capsys):
     source = film(tmp_path / "in.mkv", "libx264", order="va")
     source.write_bytes(source.read_bytes().replace(b"A_AAC", b"A_XYZ"))
@@ -215,6 +220,7 @@ def test_absurd_frame_rates_are_written_or_refused_in_one_line(tmp_path, capsys,
     assert run(tmp_path / "in.y4m", tmp_path / "out") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "mpeg2video"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_damaged_packets_are_counted_and_the_rest_is_kept(tmp_path, capsys, codec, suffix):
@@ -311,6 +317,7 @@ def test_transparency_of_video_is_shown_on_black_with_a_note(tmp_path, capsys, s
     assert np.abs(frame[:, :80].astype(int) - (200, 100, 50)).mean() < 4 and frame[:, 110:].max() == 0
 
 
+@pytest.mark.slow
 def test_a_folder_of_clips_becomes_a_folder_of_clips(tmp_path, capsys):
     write_frames(tmp_path / "in" / "frames", moving(2))
     film(tmp_path / "in" / "a.mp4", "libx264", order="av")
@@ -341,6 +348,7 @@ def test_overwriting_never_deletes_another_picture_or_the_input(tmp_path, capsys
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["b.png", "c.png"]
 
 
+@pytest.mark.slow
 def test_folders_above_the_output_are_created_and_removed_after_an_error(tmp_path, capsys):
     source = film(tmp_path / "in.mp4", "libx264")
     assert run(source, tmp_path / "a" / "b" / "out.mp4") == 0
@@ -349,6 +357,7 @@ def test_folders_above_the_output_are_created_and_removed_after_an_error(tmp_pat
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "c", "in.mp4"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["é" * 123 + ".mp4", "x" * 250, "a:b.mkv"])
 def test_long_names_and_colons_are_names(tmp_path, monkeypatch, name):
     film(tmp_path / "in.mp4", "libx264")
@@ -390,6 +399,7 @@ def test_a_recording_that_starts_between_key_frames_begins_at_the_next_one(tmp_p
     assert "3 of 9 frames could not be decoded and are missing" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["degrade", "upscale"])
 @pytest.mark.parametrize("more", [(), ("--duration", "0.44")])
 def test_strict_refuses_damaged_and_missing_frames_and_leaves_nothing(tmp_path, capsys, command, more):

@@ -48,6 +48,7 @@ def test_bicubic_is_the_degradation_s_own():
     assert np.abs(upscale("bicubic", wide) - expected).max() <= 1  # values that lie on a rounding edge
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rbpn", "basicvsr"])
 @pytest.mark.parametrize("length", [1, 2, 3, 7])
 def test_any_number_of_frames(checkpoints, name, length):
@@ -59,6 +60,7 @@ def test_no_frames_in_no_frames_out():
     assert list(load_upscaler("bicubic")([])) == []
 
 
+@pytest.mark.slow
 def test_rbpn_stream_equals_the_definition(checkpoints):
     frames = moving(6, 18, 20)
     upscaler = load_upscaler(checkpoints / "rbpn.safetensors", config=InferenceConfig(precision="full"))
@@ -72,6 +74,7 @@ def test_rbpn_stream_equals_the_definition(checkpoints):
         assert np.array_equal(result, to_uint8(expected)[0])
 
 
+@pytest.mark.slow
 def test_clip_within_one_window_is_the_network_s_own(checkpoints):
     frames = moving(6, 18, 20)
     upscaler = load_upscaler(checkpoints / "basicvsr.safetensors", config=InferenceConfig(precision="full"))
@@ -80,6 +83,7 @@ def test_clip_within_one_window_is_the_network_s_own(checkpoints):
     assert np.array_equal(np.stack(list(upscaler(frames))), expected)
 
 
+@pytest.mark.slow
 def test_window_seams_do_not_show(checkpoints):
     frames = moving(14, 18, 20)
     whole = upscale(checkpoints / "basicvsr.safetensors", frames).astype(int)
@@ -109,6 +113,7 @@ def test_centred_windows_mirror_the_ends():
             assert windows == [window_indices(t, num_frames, length) for t in range(length)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "most"), [("bicubic", 6), ("rbpn", 10), ("basicvsr", 16)])
 def test_reading_runs_only_so_far_ahead(checkpoints, name, most):
     """Nothing is read whole: windows, and five frames to see a cut coming."""
@@ -126,6 +131,7 @@ def test_reading_runs_only_so_far_ahead(checkpoints, name, most):
     assert max(ahead) <= most
 
 
+@pytest.mark.slow
 def test_shots_are_those_of_the_whole_clip():
     frames = read_clip(locate("bikes"), 20, 85)[:, ::4, ::4]
     frames = np.concatenate([frames, frames[5:15]])  # cuts of its own, and one more
@@ -135,6 +141,7 @@ def test_shots_are_those_of_the_whole_clip():
     assert all(np.array_equal(a, b) for (_, a), b in zip(by_shot(frames), frames, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rbpn", "basicvsr"])
 def test_shots_do_not_meet(checkpoints, name):
     night, day = moving(7, 20, 24, seed=1) // 4, 255 - moving(7, 20, 24, seed=2) // 4
@@ -166,6 +173,7 @@ def test_blended_tiles_of_a_local_operation_are_exact():
     assert Tile(top=1, bottom=3, left=0, right=2).of(image).shape == (3, 2, 2)
 
 
+@pytest.mark.slow
 def test_tiles_of_the_published_network_differ_by_less_than_a_twentieth_of_a_decibel():
     hr = read_clip(locate("bikes"), 40, 42)[:, 8:264, 100:420]  # 64x80 LR
     lr = degrade(hr, "bi", 4)
@@ -178,12 +186,14 @@ def test_tiles_of_the_published_network_differ_by_less_than_a_twentieth_of_a_dec
     assert np.abs(tiled - whole).max() > 0  # it was tiled
 
 
+@pytest.mark.slow
 def test_rbpn_tiles_agree(checkpoints):
     frames = moving(3, 24, 90)
     path = checkpoints / "rbpn.safetensors"
     assert np.abs(upscale(path, frames, tile=48, tile_overlap=16).astype(int) - upscale(path, frames)).mean() < 0.2
 
 
+@pytest.mark.slow
 def test_half_precision_is_close(checkpoints):
     frames = moving(4, 20, 24)
     for name in ("rbpn", "basicvsr"):
@@ -191,6 +201,7 @@ def test_half_precision_is_close(checkpoints):
         assert np.abs(upscale(path, frames, precision="bfloat16").astype(int) - upscale(path, frames)).mean() < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rbpn", "basicvsr"])
 @pytest.mark.parametrize("precision", ["full", "bfloat16"])
 def test_without_half_precision_convolutions_are_exact_on_a_gpu_too(checkpoints, monkeypatch, name, precision):
@@ -208,6 +219,7 @@ def test_without_half_precision_convolutions_are_exact_on_a_gpu_too(checkpoints,
     assert torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.deterministic == before
 
 
+@pytest.mark.slow
 def test_tile_follows_the_free_memory(checkpoints, monkeypatch):
     path, size = checkpoints / "basicvsr.safetensors", (720, 1280)
 
@@ -231,6 +243,7 @@ def test_plan_is_settled_once(checkpoints, monkeypatch):
     assert upscaler.plan((720, 1280)) is first
 
 
+@pytest.mark.slow
 def test_window_is_the_weights_recommendation_or_shorter_for_want_of_memory(checkpoints, monkeypatch):
     size = (144, 180)
     monkeypatch.setattr(memory, "free_memory", lambda device: (1e12, 1e12))

@@ -41,6 +41,7 @@ def test_lpips_from_features_is_that_of_the_package(net, name, pair):
     assert lpips(*pair, net=net) == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_dists_is_that_of_the_published_package(monkeypatch, pair):
     from DISTS_pytorch import DISTS_pt
 
@@ -57,6 +58,7 @@ def test_dists_is_that_of_the_published_package(monkeypatch, pair):
     assert dists(*pair) == pytest.approx(theirs(*map(image, pair)).item(), abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", [lpips, dists, lambda result, target: lpips(result, target, net="vgg")])
 def test_equal_frames_are_at_distance_zero_and_blur_is_not(metric, pair):
     result, target = pair
@@ -72,6 +74,7 @@ def test_a_batch_gives_the_features_of_single_frames(pair):
             torch.testing.assert_close(alone, batched, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_loading_a_network_leaves_the_random_state_alone():
     torch.manual_seed(7)
     before = torch.random.get_rng_state()

@@ -97,6 +97,7 @@ def test_flows_and_features_are_computed_once_for_all_methods(monkeypatch):
     assert calls == {"flow": 4 * 3, "features": 4 * 4}  # truth and three methods: 3 pairs and 4 frames each
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_clip():
     base = stop_motion(frames=6, size=64)
     alive, most = set(), 0

@@ -35,6 +35,7 @@ def clips(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_row_carries_what_makes_it_citable(clips):
     methods = {"soft": clips / "soft", "arm@3": clips / "mixed"}
     rows = evaluate(methods, clips / "truth", "tecogan", degradation="bi", progress=False)
@@ -64,6 +65,7 @@ def test_files_score_as_frames_in_memory(clips):
     assert rows.loc[rows["clip"] == "city", "value"].tolist() == direct["value"].tolist()
 
 
+@pytest.mark.slow
 def test_command_prints_a_table_and_writes_json_and_csv(clips, capsys):
     status = main([
         "evaluate", "--results", str(clips / "soft"), f"mixed={clips / 'mixed'}", "--targets", str(clips / "truth"),
@@ -88,6 +90,7 @@ def test_command_prints_a_table_and_writes_json_and_csv(clips, capsys):
     assert not [path for path in (clips / "out").iterdir() if path.name.startswith(".")]  # nothing half-written is left
 
 
+@pytest.mark.slow
 def test_one_clip_needs_no_equal_name_and_equal_clips_are_infinite(clips):
     rows = evaluate({"same": clips / "truth" / "city"}, clips / "truth" / "city", "literature-y", progress=False)
     assert set(rows["clip"]) == {"city"}
@@ -96,6 +99,7 @@ def test_one_clip_needs_no_equal_name_and_equal_clips_are_infinite(clips):
     assert set(lone["clip"]) == {"city"}
 
 
+@pytest.mark.slow
 def test_videos_are_scored_frame_by_frame():
     video = assets.locate("carphone")
     rows = evaluate({"same": video}, video, "literature-y", progress=False)
@@ -128,6 +132,7 @@ def test_averages_are_over_clips_and_over_frames():
     assert (table["clip_average"], table["frame_average"], table["clips"], table["frames"]) == (2.5, 2.0, 2, 3)
 
 
+@pytest.mark.slow
 def test_protocols_never_share_a_table(clips):
     rows = [
         evaluate({"a": clips / "soft"}, clips / "truth", name, progress=False) for name in ("literature-y", "seed-rgb")

@@ -22,6 +22,7 @@ def clip() -> np.ndarray:
     return stop_motion()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", TEMPORAL)
 def test_a_frame_shuffled_clip_is_punished(metric, clip):
     assert np.nanmean(metric(shuffled(clip), clip)) > 1.5 * np.nanmean(metric(clip, clip)) + 0.1
@@ -32,6 +33,7 @@ def test_the_truth_is_at_distance_zero_from_itself(metric, clip):
     assert metric(clip, clip) == pytest.approx(np.zeros(len(clip) - 1), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_signed_tlp_tells_too_smooth_from_flickering(clip):
     smooth = temporal.tlp(np.repeat(clip[:1], len(clip), axis=0), clip, signed=True)
     shaking = temporal.tlp(shuffled(clip), clip, signed=True)
@@ -73,6 +75,7 @@ def test_tlp_is_the_difference_of_the_changes_in_appearance(clip):
     assert temporal.tlp(results[:2], clip[:2]) == pytest.approx([100 * abs(change[0] - change[1])], abs=1e-3)
 
 
+@pytest.mark.slow
 def test_a_learned_flow_gives_a_second_opinion(clip):
     wrong, right = (temporal.tof(video[:4], clip[:4], estimator="spynet").mean() for video in (shuffled(clip), clip))
     assert wrong > 1 > right
@@ -131,6 +134,7 @@ def test_flicker_is_undefined_where_everything_moves():
     assert np.isnan(temporal.flicker(bicubic, truth)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", TEMPORAL)
 def test_lengths_and_sizes_that_differ_are_refused(metric, clip):
     with pytest.raises(InputError, match="results ends after 7 frames, targets has more"):

@@ -28,6 +28,7 @@ def textured(height, width):
     return F.interpolate(torch.rand(1, 3, height // 4, width // 4), size=(height, width), mode="bicubic").clamp(0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [(3, 0), (0, -2), (-4, 5)])
 def test_spynet_finds_a_known_shift(shift):
     first = textured(64, 96)
@@ -39,6 +40,7 @@ def test_spynet_finds_a_known_shift(shift):
     assert (warp(second, flow) - first)[..., 12:-12, 12:-12].abs().mean() < 0.25 * (second - first).abs().mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (17, 33), (32, 32), (40, 90)])
 def test_spynet_takes_any_size(size):
     image = torch.rand(2, 3, *size)
@@ -63,6 +65,7 @@ def test_spynet_is_differentiable_and_keeps_full_precision():
         assert torch.equal(network(first, second), flow)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["basicvsr-bi", "basicvsr-bd"])
 def test_published_weights_load_strictly(name):
     published = torch.load(locate(name), weights_only=True)["params"]
@@ -78,6 +81,7 @@ def test_unknown_names_and_sizes_are_named():
         BasicVSRConfig(features=0)
 
 
+@pytest.mark.slow
 def test_published_weights_sharpen_a_real_clip():
     hr = read_clip(locate("carphone"), 0, 5)[:, :96, :128]
     lr = to_float(degrade(hr, "bi", 4))
@@ -88,6 +92,7 @@ def test_published_weights_sharpen_a_real_clip():
     assert 10 * torch.log10(bicubic / error) > 1.5  # dB over bicubic
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [1, 2, 4])
 def test_every_frame_comes_out_four_times_as_large(tiny, length):
     with torch.inference_mode():
@@ -103,6 +108,7 @@ def test_zero_detail_is_the_bilinear_enlargement(tiny):
     assert torch.allclose(network(clip)[0], expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_time_reversal_swaps_the_directions(tiny):
     """A reversed clip through exchanged trunks, their halves of the fusion exchanged too, is the reversed result."""
     mirrored = BasicVSR(tiny.config).eval()
@@ -117,6 +123,7 @@ def test_time_reversal_swaps_the_directions(tiny):
         assert torch.allclose(mirrored(clip.flip(1)).flip(1), tiny(clip), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_output_depends_on_every_frame(tiny):
     clip = to_float(moving(4, 12, 12))[None].requires_grad_()
     for t in range(4):
@@ -124,6 +131,7 @@ def test_every_output_depends_on_every_frame(tiny):
         assert (gradient.abs().sum((0, 2, 3, 4)) > 0).all()
 
 
+@pytest.mark.slow
 def test_clips_of_a_batch_do_not_mix(tiny):
     clips = torch.from_numpy(np.stack([moving(3, 12, 12, seed=seed) for seed in (1, 2)])).movedim(-1, 2).float() / 255
     with torch.inference_mode():

@@ -68,6 +68,7 @@ def test_state_has_the_published_names_shapes_and_order(recorded):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["eval", "train"])
 @pytest.mark.parametrize("judged", ["frame", "flow"])
 def test_scores_equal_the_published_networks(recorded, judged, mode):
@@ -87,6 +88,7 @@ def test_flows_can_be_judged_through_forward():
     assert torch.equal(network(None, neighbours, flows), network.forward_flow(flows, neighbours))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(16, 16), (50, 37), (33, 64)])
 @pytest.mark.parametrize("norm", NORMS)
 def test_any_size_gives_one_score_per_sample(norm, size):
@@ -113,6 +115,7 @@ def test_width_scales_every_network():
     assert counts[0] / counts[1] == pytest.approx(16, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", NORMS)
 def test_gradients_reach_every_input_and_every_parameter_in_use(norm):
     for network, inputs in small(norm):
@@ -144,6 +147,7 @@ def test_frozen_discriminators_pass_gradients_on_but_keep_none():
         assert all(p.grad is None for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_one_backward_pass_after_several_forward_passes():
     """A step scores truth and output, frames and flows, before one backward pass: no buffer may change in between."""
     for norm in NORMS:
@@ -232,6 +236,7 @@ class SequenceSRGAN(nn.Module):
         self.net = nn.Sequential(*layers)
 
 
+@pytest.mark.slow
 def test_srgan_start_takes_the_six_convolutions_and_their_norms(tmp_path):
     srgan = fill(SingleFrameDiscriminator())
     torch.save(
@@ -259,6 +264,7 @@ def test_srgan_start_reads_the_numbered_layout(tmp_path):
     assert torch.equal(network.bn6.running_mean, source.net[15].running_mean)
 
 
+@pytest.mark.slow
 def test_srgan_start_goes_below_the_spectral_norm(tmp_path):
     srgan = fill(SingleFrameDiscriminator())
     torch.save(srgan.state_dict(), tmp_path / "srgan.pth")

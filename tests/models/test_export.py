@@ -45,6 +45,7 @@ def test_exported_file_takes_other_sizes_than_the_traced_one(checkpoint, tmp_pat
         export_onnx(checkpoint, tmp_path / "tiny.onnx")
 
 
+@pytest.mark.slow
 def test_a_file_that_disagrees_gets_no_name(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_difference", lambda *_: 0.1)
     with pytest.raises(InputError, match=r"differs from PyTorch by 1.0e-01"):

@@ -64,6 +64,7 @@ def test_half_precision_halves_the_file_and_loads_as_float32(tmp_path):
         assert torch.allclose(tensor, loaded.state_dict()[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_presets_build_by_name(preset):
     assert build_generator(preset).config == PRESETS[preset]
@@ -76,6 +77,7 @@ def test_unknown_names_list_the_known_ones():
         load_generator("rbpn-huge")
 
 
+@pytest.mark.slow
 def test_shipped_weights_load_at_the_size_of_their_preset():
     for name in shipped_weights():
         network, meta = load_generator(name)
@@ -100,6 +102,7 @@ def test_tensors_alone_keep_the_size_at_which_a_preset_estimates_flow(tmp_path, 
     assert load_generator(tmp_path / "mine.pth")[0].config == generators.PRESETS[preset]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("nest", ["", "state_dict", "params"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -133,6 +136,7 @@ def test_the_size_is_read_off_the_tensors(changes):
     assert infer_config(network.state_dict(), "here") == network.config
 
 
+@pytest.mark.slow
 def test_the_published_size_loads_strictly(tmp_path):
     """All 12.8 million parameters, under the names that DataParallel left."""
     state = {f"module.{name}": torch.zeros(1).expand(value.shape) for name, value in RBPN().state_dict().items()}
@@ -170,6 +174,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(WRONG))
 def test_a_wrong_checkpoint_is_one_clear_line(tmp_path, kind):
     change, message = WRONG[kind]
@@ -346,6 +351,7 @@ LAYOUTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
 def test_a_basicvsr_of_other_projects_loads_by_path(tmp_path, layout, suffix):
@@ -356,6 +362,7 @@ def test_a_basicvsr_of_other_projects_loads_by_path(tmp_path, layout, suffix):
     assert same(network, loaded)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prefix", ["module.", "generator.", "_orig_mod.", "module.generator._orig_mod."])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_prefixes_of_training_wrappers_are_undone(tmp_path, prefix, suffix):
@@ -367,6 +374,7 @@ def test_prefixes_of_training_wrappers_are_undone(tmp_path, prefix, suffix):
     assert same(network, load_generator(tmp_path / f"net{suffix}")[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_values_that_are_not_finite_are_refused(tmp_path, value, suffix):
@@ -437,6 +445,7 @@ def test_differences_from_published_weights_are_small_and_nearly_exact(tmp_path)
     assert (expected - found).abs().max() < 1 / 255
 
 
+@pytest.mark.slow
 def test_differences_from_zero_are_the_weights_in_8_bits(tmp_path):
     network = rbpn(base_filter=24, feat=12, num_stages=3)
     save_generator(tmp_path / "half.safetensors", network, dtype=torch.float16)
@@ -465,6 +474,7 @@ def test_rounding_of_a_difference_is_at_most_half_a_level_of_its_row():
     assert (again["b"] - state["b"]).abs().max() <= 0.4 / 254 + 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["shape", "name", "scale", "base"])
 def test_differences_that_fit_nothing_are_refused(tmp_path, change):
     tuned = moved(load_basicvsr("basicvsr-bi"), 0.02)

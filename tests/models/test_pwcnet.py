@@ -33,6 +33,7 @@ def noise(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 def test_state_has_the_published_names_shapes_and_order(recorded, network):
     state = network.state_dict()
     assert [(name, list(value.shape)) for name, value in state.items()] == list(
@@ -69,6 +70,7 @@ def test_warp_features_shifts_by_whole_pixels_and_is_zero_outside():
     )
 
 
+@pytest.mark.slow
 def test_pixels_swaps_to_bgr_enlarges_and_scales(network):
     first, second = noise(1, 3, 64, 64, seed=1), noise(1, 3, 64, 64, seed=2)
     with torch.no_grad():
@@ -80,6 +82,7 @@ def test_pixels_swaps_to_bgr_enlarges_and_scales(network):
     assert (plain - quarter).abs().max() > 1e-5, "the order of the channels must matter"
 
 
+@pytest.mark.slow
 def test_pixels_takes_any_size(network):
     with torch.no_grad():
         flow = network.pixels(noise(2, 3, 50, 70, seed=1), noise(2, 3, 50, 70, seed=2))
@@ -97,6 +100,7 @@ def test_pixels_keeps_single_precision_under_autocast(network):
     torch.testing.assert_close(mixed, flow, atol=1e-6, rtol=0)
 
 
+@pytest.mark.slow
 def test_flow_discriminators_gradient_reaches_flow_network_and_frames():
     flow_net = fill(PWCNet())
     discriminator = RecurrentDiscriminator(
@@ -113,6 +117,7 @@ def test_flow_discriminators_gradient_reaches_flow_network_and_frames():
     assert all(p.grad is None for p in discriminator.parameters())
 
 
+@pytest.mark.slow
 def test_checkpoint_loads_with_and_without_the_publishers_wrapping(tmp_path, network):
     state = network.state_dict()
     torch.save(state, tmp_path / "plain.pth")
@@ -126,6 +131,7 @@ def test_checkpoint_loads_with_and_without_the_publishers_wrapping(tmp_path, net
         assert all(torch.equal(loaded[key], state[key]) for key in state)
 
 
+@pytest.mark.slow
 def test_wrong_checkpoints_are_named(tmp_path, network):
     with pytest.raises(InputError, match="does not exist"):
         load_pwcnet(tmp_path / "none.pth")

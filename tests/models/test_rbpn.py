@@ -30,6 +30,7 @@ def build(**changes) -> RBPN:
     return RBPN(RBPNConfig(**{**TINY, "num_frames": 5, **changes}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rbpn_x4_small", "rbpn_x8_small"])
 def test_parity_with_the_published_code(name):
     with np.load(DATA / f"{name}.npz") as file:
@@ -58,6 +59,7 @@ def test_the_published_size_has_the_published_names_shapes_and_count():
     assert sum(parameter.numel() for parameter in network.parameters()) == 12_771_943
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize("num_frames", [3, 5, 7])
 def test_scales_windows_and_odd_sizes(scale, num_frames):
@@ -141,6 +143,7 @@ def test_a_config_names_what_is_wrong(changes, message):
         RBPNConfig(**changes)
 
 
+@pytest.mark.slow
 def test_generate_makes_each_target_from_its_own_window():
     """Three targets of a run of seven frames are what three single calls give."""
     network = fill(build())

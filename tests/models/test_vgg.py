@@ -38,6 +38,7 @@ def torchvision_vgg16():
     return features
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "count"), [("relu1_1", 2), ("relu3_1", 12), ("relu4_3", 23), ("pool5", 31)])
 def test_vgg16_equals_torchvisions_layers(images, layer, count):
     with torch.no_grad():
@@ -51,6 +52,7 @@ def test_shipped_weights_are_those_of_torchvisions_vgg16():
     torch.testing.assert_close(first.weight[0, 0, 0, :2], torch.tensor([-0.5537, 0.1427]), atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layer", "count"), [("relu3_1", 12), ("conv5_4", 35), ("pool5", 37)])
 def test_vgg19_reads_torchvisions_checkpoint(images, checkpoint19, layer, count):
     features, path = checkpoint19

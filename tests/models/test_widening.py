@@ -28,6 +28,7 @@ def larger(small: RBPN, **changes) -> RBPN:
     return widen(small, dataclasses.replace(small.config, **changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [2, 4, 8])
 @pytest.mark.parametrize(
     "changes", [{}, {"base_filter": 9}, {"feat": 5}, {"num_stages": 3}, {"base_filter": 16, "feat": 8, "num_stages": 2}]
@@ -67,6 +68,7 @@ def test_new_outer_neighbours_have_zero_output_weights():
     assert not weight[:, :, 3:].any()
 
 
+@pytest.mark.slow
 def test_every_weight_has_a_gradient_from_the_second_step_on():
     """Weights that read new channels learn in the first step, the new channels themselves in the second."""
     large = larger(fill(RBPN(SMALL)), base_filter=8, feat=4, num_stages=2, n_resblock=2, num_frames=5)
@@ -80,6 +82,7 @@ def test_every_weight_has_a_gradient_from_the_second_step_on():
     assert still[0] and not still[1]
 
 
+@pytest.mark.slow
 def test_new_channels_are_as_large_as_the_old_ones():
     """After all six neighbours of the published size; Kaiming's full initialisation makes them 1000 times larger."""
     torch.manual_seed(0)
@@ -110,6 +113,7 @@ def test_the_small_preset_widens_to_the_published_size():
     assert config == dataclasses.replace(PRESETS["rbpn"], residual=True)
 
 
+@pytest.mark.slow
 def test_a_training_widens_its_start(tmp_path):
     """Its first loss equals that of the smaller network, and its checkpoint has the larger size."""
     data = tiny.write_clips(tmp_path / "clips", 1)

@@ -89,6 +89,7 @@ def unfold(page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
 
 
+@pytest.mark.slow
 def test_opens_at_once_from_disk_without_a_network(watch, folder):
     page = watch(folder / "report.html")
     session = page.context.new_cdp_session(page)
@@ -103,6 +104,7 @@ def test_opens_at_once_from_disk_without_a_network(watch, folder):
     assert page.evaluate(f"{shown}.every((image) => image.complete && image.naturalWidth > 0)")
 
 
+@pytest.mark.slow
 def test_divider_moves_by_keyboard_and_mouse(page):
     wipe = page.locator(".wipe")
     cut = "getComputedStyle(document.querySelector('.layer.right')).clipPath"
@@ -124,6 +126,7 @@ def test_divider_moves_by_keyboard_and_mouse(page):
     assert abs((line["x"] - stage["x"]) / stage["width"] - 0.75) < 0.03  # what is drawn is where the pointer is
 
 
+@pytest.mark.slow
 def test_any_two_methods_on_any_clip_and_frame(page):
     left, right = page.locator(".layer.left img"), page.locator(".layer.right img")
     options = page.locator("[data-role=left] option").all_text_contents()
@@ -150,6 +153,7 @@ def test_any_two_methods_on_any_clip_and_frame(page):
     assert "right: bicubic" in readout
 
 
+@pytest.mark.slow
 def test_zoom_shows_plain_pixels_and_can_be_moved(page):
     page.select_option("[data-role=zoom]", "4")
     image = page.locator(".layer.left img")
@@ -164,6 +168,7 @@ def test_zoom_shows_plain_pixels_and_can_be_moved(page):
     assert page.locator(".pan").first.is_hidden()
 
 
+@pytest.mark.slow
 def test_comparison_plays_and_stops(page):
     output = page.locator("[data-role=frame-output]")
     before = output.text_content()
@@ -173,6 +178,7 @@ def test_comparison_plays_and_stops(page):
     assert page.locator("[data-role=play]").get_attribute("aria-pressed") == "false"
 
 
+@pytest.mark.slow
 def test_films_play_together_and_step(page):
     states = f"{FILMS}.map((video) => [video.paused, video.currentTime])"
     assert all(paused for paused, _ in page.evaluate(states))
@@ -190,6 +196,7 @@ def test_films_play_together_and_step(page):
     assert page.evaluate(f"{other_scene}.every((video) => video.paused && video.currentTime === 0)")
 
 
+@pytest.mark.slow
 def test_a_single_film_starts_and_stops_all_others_of_its_scene(page):
     page.evaluate(f"{FILMS}[2].play()")
     until(page, f"{FILMS}.every((video) => !video.paused)")
@@ -197,6 +204,7 @@ def test_a_single_film_starts_and_stops_all_others_of_its_scene(page):
     until(page, f"{FILMS}.every((video) => video.paused)")
 
 
+@pytest.mark.slow
 def test_headings_sort_by_value_with_mouse_and_keyboard(page):
     table = page.locator("#table-scores-tecogan")
     column = table.locator("tbody tr td:nth-child(2)")
@@ -222,6 +230,7 @@ def test_headings_sort_by_value_with_mouse_and_keyboard(page):
     assert names == sorted(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_nothing_overflows(watch, folder, width, height):
     page = watch(folder / "report.html", viewport={"width": width, "height": height})
@@ -237,6 +246,7 @@ def test_nothing_overflows(watch, folder, width, height):
     assert page.evaluate(outside) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (1440, "dark"), (360, "light")])
 def test_axe_finds_no_violation(watch, folder, width, scheme):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
@@ -252,6 +262,7 @@ def test_axe_finds_no_violation(watch, folder, width, scheme):
     }
 
 
+@pytest.mark.slow
 def test_index_opens_and_leads_to_the_report(watch, folder):
     page = watch(folder.parent / "index.html")
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
@@ -260,6 +271,7 @@ def test_index_opens_and_leads_to_the_report(watch, folder):
     page.wait_for_selector("#question")
 
 
+@pytest.mark.slow
 def test_focus_goes_down_the_page_and_can_skip_the_navigation(page):
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
@@ -274,6 +286,7 @@ def test_focus_goes_down_the_page_and_can_skip_the_navigation(page):
     assert all(after > before - 60 for before, after in itertools.pairwise(order))  # same row, or further down
 
 
+@pytest.mark.slow
 def test_without_scripts_everything_can_still_be_read(watch, folder):
     page = watch(folder / "report.html", java_script_enabled=False)
     for side in ("left", "right"):
@@ -283,6 +296,7 @@ def test_without_scripts_everything_can_still_be_read(watch, folder):
     assert page.locator("video").first.is_visible()
 
 
+@pytest.mark.slow
 def test_prints(watch, folder):
     page = watch(folder / "report.html")
     page.emulate_media(media="print")
@@ -292,11 +306,13 @@ def test_prints(watch, folder):
     assert page.pdf(format="A4")[:5] == b"%PDF-"
 
 
+@pytest.mark.slow
 def test_reduced_motion_stops_smooth_scrolling(watch, folder):
     page = watch(folder / "report.html", reduced_motion="reduce")
     assert page.evaluate("getComputedStyle(document.documentElement).scrollBehavior") == "auto"
 
 
+@pytest.mark.slow
 def test_dark_theme_is_dark_and_reaches_into_the_figures(watch, folder):
     shades = {}
     for scheme in ("light", "dark"):
@@ -307,6 +323,7 @@ def test_dark_theme_is_dark_and_reaches_into_the_figures(watch, folder):
     assert shades["light"][1] != shades["dark"][1]
 
 
+@pytest.mark.slow
 def test_media_beside_the_report_are_found_and_missed_politely(watch, chromium, folder, tmp_path):
     copy = shutil.copytree(folder, tmp_path / "copy")
     report = build_report(copy, budget_mb=0.001)
@@ -325,6 +342,7 @@ def test_media_beside_the_report_are_found_and_missed_politely(watch, chromium, 
     watched.page.close()
 
 
+@pytest.mark.slow
 def test_hostile_names_run_nothing(watch, tmp_path):
     clip = '"><img src=x onerror=alert(1)>'
     arms = ("pixel-control", "<svg onload=alert(2)>")
@@ -340,6 +358,7 @@ def test_hostile_names_run_nothing(watch, tmp_path):
     assert page.locator("img[src=x]").count() == 0
 
 
+@pytest.mark.slow
 def test_screenshot_command_writes_a_picture(chromium, folder, tmp_path):
     target = tmp_path / "new" / "picture.png"
     words = [sys.executable, screenshot.__file__]

@@ -58,6 +58,7 @@ def with_verdicts(run: Run, verdicts: dict[str, tuple[str, str, str]]) -> Run:
     return dataclasses.replace(run, metrics=metrics, comparisons=pd.DataFrame(rows), logs={})
 
 
+@pytest.mark.slow
 def test_headline_counts_verdicts_against_twins(small):
     run = load_run(small)
     verdicts = {
@@ -121,6 +122,7 @@ def test_an_effect_of_the_discriminator_is_credited(small):
     assert "did not learn" not in headline(run)
 
 
+@pytest.mark.slow
 def test_without_a_twin_nothing_is_attributed(small):
     means = {
         "pixel-control": {"psnr": 35.33, "lpips": 0.1043, "tof": 0.4895},
@@ -168,6 +170,7 @@ def test_a_discriminator_has_learnt_when_its_scores_end_apart(small, ends, words
     assert found.get("recurrent-d", "").endswith(words) if words else not found
 
 
+@pytest.mark.slow
 def test_plane_draws_the_intervals_of_paired_differences(full):
     run = load_run(full)
     points = plane(run).set_index("label")
@@ -190,6 +193,7 @@ def test_bars_of_the_plane_stay_in_the_range_of_the_metric(small):
     assert plane(run)["perception_low"].dropna().tolist() == [0.0]
 
 
+@pytest.mark.slow
 def test_several_seeds_are_one_row_and_one_picture(tmp_path):
     folder = small_run(tmp_path / "seeds", seeds=(0, 1))
     manifest = json.loads((folder / "run.json").read_text())
@@ -224,6 +228,7 @@ def dosed(small) -> Run:
     )
 
 
+@pytest.mark.slow
 def test_headline_of_the_study_of_time_is_about_equal_doses(dosed):
     text = headline(dosed)
     primary = dosed.contrasts[dosed.contrasts["primary"]]
@@ -241,6 +246,7 @@ def test_headline_of_the_study_of_time_is_about_equal_doses(dosed):
     assert "The discriminator of sees time, shuffled fakes, 0.128 did not learn." in text
 
 
+@pytest.mark.slow
 def test_the_study_of_time_has_one_table_per_protocol_and_one_chart_per_endpoint(dosed):
     found = {}
     for protocol in ("tecogan", "study"):
@@ -266,6 +272,7 @@ def test_other_studies_have_no_doses(full):
     assert run.contrasts.empty and run.slopes.empty and not charts.doses(run)
 
 
+@pytest.mark.slow
 def test_demonstrations_are_marked_and_not_compared_with_longer_trainings(small):
     means = {
         "temporal-twin": PROTOCOL, "triplet-0.032": PROTOCOL,

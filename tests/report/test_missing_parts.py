@@ -17,6 +17,7 @@ from stvsr.report.build import build_report
 from stvsr.report.run import load_run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -43,6 +44,7 @@ def test_missing_parts_are_said_and_do_not_break(tmp_path, changes):
         assert re.search(r"RBPN scores \d\d\.\d\d dB, \+\d\.\d\d dB against bicubic", text)
 
 
+@pytest.mark.slow
 def test_a_manifest_alone_makes_a_report(tmp_path):
     folder = tmp_path / "bare"
     folder.mkdir()
@@ -146,6 +148,7 @@ def test_what_is_not_a_number_in_a_log_is_left_out_of_the_report(small, tmp_path
         load_run(copy)
 
 
+@pytest.mark.slow
 def test_command_prints_where_the_report_is(small, capsys):
     assert command.main([str(small), "--budget-mb", "20"]) == 0
     assert capsys.readouterr().out.strip() == str(small / "report.html")

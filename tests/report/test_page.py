@@ -14,6 +14,7 @@ from stvsr.report import build, labels, limitations, provenance, published
 from stvsr.report.run import load_run
 
 
+@pytest.mark.slow
 def test_first_screen_has_question_answers_with_intervals_and_one_figure(page):
     first = page.select_one("section.answer")
     assert "sees time" in first.h1.text
@@ -169,6 +170,7 @@ def test_what_the_run_cannot_say_follows_from_its_record(full, small, tmp_path):
     assert "(walk)" in told["How it does on film of another kind"]
 
 
+@pytest.mark.slow
 def test_published_numbers_stand_beside_and_join_only_on_the_same_clips(page, tmp_path):
     assert "Results of the 2019 report" in page.select_one("#table-published-2019").caption.text
     calendar = next(row for row in page.select("#table-published-2019 tbody tr") if row.th.text == "Calendar")

@@ -6,6 +6,7 @@ import shutil
 
 import nbformat
 import numpy as np
+import pytest
 from bs4 import BeautifulSoup
 from report_fixture import small_run, soup_of, write_notebook
 
@@ -42,6 +43,7 @@ def test_nothing_is_loaded_from_outside(full, page):
         ]
 
 
+@pytest.mark.slow
 def test_hostile_names_stay_text(tmp_path):
     clip, arm = '"><script>alert(1)<b>', "x'><img src=y onerror=alert(2)> $\\frac{"
     folder = small_run(tmp_path / "<i>&run", clips=(clip,), arms=("pixel-control", arm))

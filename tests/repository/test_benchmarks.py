@@ -28,6 +28,7 @@ def work(seconds: float) -> torch.Tensor:
     return torch.full((2,), seconds)
 
 
+@pytest.mark.slow
 def test_both_sides_are_timed_and_compared():
     settings = Settings(repeats=2, peak=Peak(gflops=1.0, gigabytes=1.0, threads=1))
     result = compare(
@@ -40,17 +41,20 @@ def test_both_sides_are_timed_and_compared():
     assert result.share == pytest.approx(1e6 / 0.02 / 1e9, rel=0.3)
 
 
+@pytest.mark.slow
 def test_memory_is_the_peak_above_the_start():
     made, megabytes = harness.with_memory(lambda: torch.ones(32, 2**20).sum())
     assert made == 32 * 2**20
     assert 100 < megabytes < 400  # 128 MB of floats
 
 
+@pytest.mark.slow
 def test_flops_are_those_of_the_convolution():
     convolution, image = torch.nn.Conv2d(3, 8, 3, padding=1), torch.rand(1, 3, 10, 12)
     assert count_flops(lambda: convolution(image)) == 2 * 3 * 8 * 9 * 10 * 12
 
 
+@pytest.mark.slow
 def test_plain_forward_passes_give_the_same_frames():
     torch.manual_seed(0)
     for preset in ("rbpn-tiny", "rbpn-small"):

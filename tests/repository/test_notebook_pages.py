@@ -54,6 +54,7 @@ def pages(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_pages_load_nothing_and_say_nothing_of_the_machine(pages):
     for path in pages.glob("*.html"):
         page = path.read_text("utf-8")

@@ -93,6 +93,7 @@ def faults(tmp_path: Path, data: Path, *edits: tuple[str, str], machine: Machine
     return check_study(load_study(str(path), tmp_path / "out"), machine=machine)
 
 
+@pytest.mark.slow
 def test_a_study_without_faults_is_quiet(tmp_path, data):
     assert faults(tmp_path, data) == []
     assert not (tmp_path / "out").exists()
@@ -147,6 +148,7 @@ PLANTED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLANTED)
 def test_a_planted_fault_is_one_line_before_the_first_step(tmp_path, data, kind):
     edit, message = PLANTED[kind]
@@ -155,6 +157,7 @@ def test_a_planted_fault_is_one_line_before_the_first_step(tmp_path, data, kind)
     assert all(line.startswith("step") and "\n" not in line for line in found)
 
 
+@pytest.mark.slow
 def test_all_faults_come_at_once(tmp_path, data):
     """All that do not hide each other: a data set that is not there has no clip of a wrong name or size."""
     hidden = (
@@ -264,6 +267,7 @@ def test_several_mistakes_in_one_step_are_all_reported(tmp_path, data):
     assert [any(part in line for line in found) for part in ("learning_rate is", "ema is", "warmup is")] == [True] * 3
 
 
+@pytest.mark.slow
 def test_the_commands_refuse_with_status_2_and_write_nothing(tmp_path, data, capsys):
     path = tmp_path / "mini.toml"
     text = STUDY.replace("VIMEO", str(data / "vimeo")).replace("VID4", str(data / "Vid4"))

@@ -39,12 +39,14 @@ def pair(room: Path) -> None:
     study(room, PAIR)
 
 
+@pytest.mark.slow
 def test_independent_steps_run_at_once_with_jobs(room):
     pair(room)
     assert reproduce("s", jobs=2) == 0
     assert all(read_json(path)["status"] == "done" for path in room.glob("reports/s/steps/*/step.json"))
 
 
+@pytest.mark.slow
 def test_steps_at_once_have_gpus_of_their_own(room, monkeypatch):
     notebook(room / "notebooks" / "meet.ipynb", 'folder: str = "."  # where\nmeet: str = ""  # whom\n', MEET,
              'import os\nmine.write_text(os.environ["CUDA_VISIBLE_DEVICES"])')  # fmt: skip
@@ -87,6 +89,7 @@ def test_gpus_are_those_that_the_user_left_visible(monkeypatch, named, count, gp
     assert pipeline.visible_gpus() == gpus
 
 
+@pytest.mark.slow
 def test_steps_go_to_a_dask_cluster_when_asked(room):
     cluster = pytest.importorskip("distributed").LocalCluster(
         n_workers=1,

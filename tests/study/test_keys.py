@@ -103,6 +103,7 @@ def copied(tmp_path, monkeypatch):
     return root
 
 
+@pytest.mark.slow
 def test_a_step_depends_on_its_own_arm_and_on_no_other(copied, monkeypatch):
     before, other = parts_of(copied, arm="modern"), parts_of(copied, arm="perceptual")
     whole = parts_of(copied)
@@ -154,6 +155,7 @@ def test_relative_inputs_are_those_that_the_notebook_will_read(package, tmp_path
     assert not parts_of(package, data=["clip.mp4"])["inputs"]
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_where_the_command_was_called(room):
     notebook(
         room / "notebooks" / "where.ipynb",

@@ -18,6 +18,7 @@ from stvsr.study.plan import make_plans
 from stvsr.study.study_file import load_study
 
 
+@pytest.mark.slow
 def test_the_chain_runs_once_and_then_only_what_changed(room, capsys, built):
     two(room)
     assert reproduce("s") == 0
@@ -49,6 +50,7 @@ def test_the_chain_runs_once_and_then_only_what_changed(room, capsys, built):
     ]
 
 
+@pytest.mark.slow
 def test_a_forced_step_is_made_again_and_its_old_result_kept(room):
     two(room)
     out = room / "reports" / "s"
@@ -86,6 +88,7 @@ def test_a_forced_step_that_can_do_without_a_failed_arm_stays_forced(room):
     assert plans["evaluate"].forced
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_the_traceback_blocks_what_needs_it_and_lets_the_rest_go_on(room, capsys, built):
     two(room)
     notebook(
@@ -149,6 +152,7 @@ def arms_and_table(room: Path, failing: str) -> None:
     study(room, SINGLE + ARMS)
 
 
+@pytest.mark.slow
 def test_an_arm_that_fails_is_left_out_and_the_others_are_scored(room, capsys):
     names, strict = (room / "reports/s/steps" / step / "names.txt" for step in ("evaluate", "strict"))
     arms_and_table(room, failing="b")
@@ -164,6 +168,7 @@ def test_an_arm_that_fails_is_left_out_and_the_others_are_scored(room, capsys):
     assert names.read_text() == "own a@0 b@0 c@0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failing", "said"), [("abc", {"evaluate": False, "strict": False}), ("d", {"evaluate": True, "strict": False})]
 )
@@ -183,6 +188,7 @@ def test_an_arm_that_only_stopped_is_waited_for(room):
     assert plans["evaluate"].step.needs == ("a-s0", "b-s0")
 
 
+@pytest.mark.slow
 def test_a_kernel_is_of_this_environment_encrypted_and_quiet(room, monkeypatch, capfd):
     """Whatever $JUPYTER_PATH holds, and although the cell is interrupted."""
     listed = room / "jupyter" / "kernels" / "python3"
@@ -206,6 +212,7 @@ def test_a_kernel_is_of_this_environment_encrypted_and_quiet(room, monkeypatch, 
     assert "IPKernelApp" not in "".join(capfd.readouterr())
 
 
+@pytest.mark.slow
 def test_a_kernel_that_dies_fails_its_step_only(room):
     notebook(room / "notebooks" / "dies.ipynb", PARAMETERS, "import os\nos._exit(9)")
     notebook(room / "notebooks" / "work.ipynb", PARAMETERS, WORK)
@@ -217,6 +224,7 @@ def test_a_kernel_that_dies_fails_its_step_only(room):
     assert read_json(out / "two/step.json")["status"] == "done"
 
 
+@pytest.mark.slow
 def test_time_that_runs_out_is_no_failure_and_the_command_goes_on_later(room, monkeypatch, capsys, built):
     """The notebook sees the deadline; its training says that it was stopped."""
     cell = (
@@ -235,6 +243,7 @@ def test_time_that_runs_out_is_no_failure_and_the_command_goes_on_later(room, mo
     assert reasons()["first"] == (True, "stopped last time")
 
 
+@pytest.mark.slow
 def test_no_step_begins_after_the_time_is_over(room, monkeypatch, built):
     two(room)
     monkeypatch.setenv("STVSR_DEADLINE", "inf")
@@ -245,6 +254,7 @@ def test_no_step_begins_after_the_time_is_over(room, monkeypatch, built):
     assert reproduce("s") == 0
 
 
+@pytest.mark.slow
 def test_a_run_folder_that_was_moved_is_not_run_again(room, monkeypatch):
     two(room)
     assert reproduce("s") == 0

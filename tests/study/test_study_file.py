@@ -55,6 +55,7 @@ def test_words_with_step_in_them_are_no_references(room):
     assert load_study("s").steps["a"].parameters == {"title": "the first step: begin"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -13,7 +13,7 @@ import tiny
 import torch
 
 from stvsr import losses
-from stvsr.arms import ARMS, PUBLISHED, WEIGHTS, Arm, describe, find_arm, parameters_of
+from stvsr.arms import ARMS, PUBLISHED, WEIGHTS, Arm, arms_table, find_arm, parameters_of
 from stvsr.degradation import bicubic_up
 from stvsr.errors import InputError
 from stvsr.models import discriminators, generators, spynet, vgg
@@ -140,6 +140,7 @@ def only(arm: Arm, *kept: str) -> Arm:
 # ---- whose gradient reaches whom
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, arm in ARMS.items() if arm.temporal_perceptual])
 def test_the_temporal_perceptual_term_alone_moves_g_without_a_perceptual_one(data, name):
     state, batch = play(configure(data, name), only(ARMS[name], "temporal_perceptual"))
@@ -147,6 +148,7 @@ def test_the_temporal_perceptual_term_alone_moves_g_without_a_perceptual_one(dat
     assert max(gradient.abs().max().item() for gradient in gradients(state.networks.generator)) > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_D)
 def test_the_adversarial_term_alone_moves_g_in_every_arm_that_is_not_detached(data, name):
     """Measured in G's own parameters, not in what the loop logs of itself; exactly zero for the code of 2019."""
@@ -166,6 +168,7 @@ def test_the_detached_arms_are_the_faithful_ones_only():
     assert [name for name, arm in ARMS.items() if arm.accumulating] == ACCUMULATING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_D)
 def test_d_gets_no_gradient_from_the_step_of_g_but_in_the_accumulating_arms(data, name):
     state, batch = play(configure(data, name))
@@ -180,6 +183,7 @@ def test_d_gets_no_gradient_from_the_step_of_g_but_in_the_accumulating_arms(data
     assert all(parameter.requires_grad for parameter in discriminator.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_D)
 def test_g_and_the_flow_network_get_no_gradient_from_the_step_of_d(data, name):
     state, batch = play(configure(data, name))
@@ -191,6 +195,7 @@ def test_g_and_the_flow_network_get_no_gradient_from_the_step_of_d(data, name):
     assert {"discriminator", "score_real", "score_fake", "gradient_discriminator"} <= said.keys()
 
 
+@pytest.mark.slow
 def test_the_flow_discriminator_reaches_the_flow_network_and_changes_it(data):
     state, batch = play(configure(data, "recurrent-d-flow", more={"flow_learning_rate": 1e-4}))
     before = flat(state.networks.flow)
@@ -202,6 +207,7 @@ def test_the_flow_discriminator_reaches_the_flow_network_and_changes_it(data):
     assert frozen.networks.flow is None  # it belongs to the flow term alone
 
 
+@pytest.mark.slow
 def test_the_step_of_the_flow_network_makes_its_flows_look_more_real(data):
     config = configure(data, "recurrent-d-flow", more={"flow_learning_rate": 1e-5}, learning_rate=1e-12)
     state, batch = play(config)
@@ -212,6 +218,7 @@ def test_the_step_of_the_flow_network_makes_its_flows_look_more_real(data):
     assert later < first
 
 
+@pytest.mark.slow
 def test_flows_are_pixels_of_the_frames_in_both_directions(data):
     """The camera pans by (2, 1): to the frame before things go one way, to the next the other."""
     state, _ = play(configure(data, "recurrent-d-flow"))
@@ -221,6 +228,7 @@ def test_flows_are_pixels_of_the_frames_in_both_directions(data):
         assert flows.tolist() == [pytest.approx([2, 1], abs=0.4), pytest.approx([-2, -1], abs=0.4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["original-faithful", "recurrent-d", "recurrent-d-flow", "triplet-d-pingpong", "modern", "iseebetter"]
 )
@@ -239,6 +247,7 @@ def test_g_gets_the_gradient_of_the_weighted_sum(data, name):
         assert torch.allclose(mine, expected, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_logged_gradients_are_those_of_the_whole_batch(data):
     """With four processes each sees a quarter of the batch, whose mean has twice the gradient at its frames."""
     logged = []
@@ -251,6 +260,7 @@ def test_logged_gradients_are_those_of_the_whole_batch(data):
     assert logged[0]["gradient_generator"].item() == pytest.approx(logged[1]["gradient_generator"].item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_adversarial_weight_is_faded_in(data):
     config = configure(data, "recurrent-d")
     pulls = []
@@ -265,6 +275,7 @@ def test_the_adversarial_weight_is_faded_in(data):
 # ---- micro-batches
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["modern", "recurrent-d-flow", "ladder-3-gradient", "triplet-d-pingpong", "perceptual"]
 )
@@ -296,6 +307,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(data, name):
             assert logged[term].item() == pytest.approx(value.item(), rel=1e-5 if sums else 0.2, abs=1e-7), term
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("count", "discriminator", "forwards"), [(1, True, 1), (1, False, 1), (2, True, 4), (2, False, 2)]
 )
@@ -316,6 +328,7 @@ def test_micro_batches_are_generated_again_for_g_without_their_graphs_for_d(
     assert graphs == [False] * (forwards - count) + [True] * count
 
 
+@pytest.mark.slow
 def test_a_training_in_micro_batches_resumes_and_carries_gradients(data, tmp_path, monkeypatch):
     config = configure(data, "original-faithful", steps=3, accumulate=2)
     assert finetune(config, tmp_path / "whole")
@@ -437,6 +450,7 @@ def test_the_twin_has_the_same_losses_and_targets_and_no_discriminator(name):
     assert twin.discriminator == "none" and twin.adversarial == 0
 
 
+@pytest.mark.slow
 def test_the_2019_code_gives_exactly_its_twins_weights(data, tmp_path):
     """No adversarial gradient reaches G: training with the discriminator changes nothing at all."""
     weights = []
@@ -472,6 +486,7 @@ def test_each_rung_of_the_ladder_corrects_exactly_one_fault():
     assert (faithful.pixel, faithful.perceptual, faithful.adversarial) == (0.001, 0.006, 0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("accumulating", "factor"), [(True, 2), (False, 1)])
 def test_accumulating_never_zeroes_the_gradients_of_d(data, accumulating, factor):
     arm = dataclasses.replace(ARMS["recurrent-d"], accumulating=accumulating)
@@ -497,6 +512,7 @@ def test_vgg_inputs_are_divided_by_their_maximum_in_the_faithful_arms_only(data)
     assert values["ladder-1-weights"] != values["ladder-2-vgg"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["original-faithful", "recurrent-d"])
 def test_four_states_reaches_the_data(data, tmp_path, monkeypatch, name):
     seen, real = [], batches.open_dataset
@@ -510,6 +526,7 @@ def test_four_states_reaches_the_data(data, tmp_path, monkeypatch, name):
 # ---- learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["recurrent-d", "triplet-d", "modern", "iseebetter"])
 def test_d_learns_to_tell_bicubic_from_truth_on_a_toy_clip(tmp_path, name):
     """And not by heart: at the end it is asked about patches that it was not trained on."""
@@ -552,6 +569,7 @@ def test_each_arm_overfits_one_clip(tmp_path, name):
     assert min(objective[-3:]) < 0.97 * objective[0]
 
 
+@pytest.mark.slow
 def test_the_log_names_every_term_both_scores_and_all_gradient_norms(data, tmp_path):
     assert finetune(
         configure(data, "recurrent-d-flow", steps=2, more={"crops_every": 2, "validate_every": 2}), tmp_path
@@ -574,6 +592,7 @@ def test_the_log_names_every_term_both_scores_and_all_gradient_norms(data, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_the_averaged_weights_are_what_is_kept(data, tmp_path, monkeypatch):
     monkeypatch.setenv("STVSR_DEADLINE", "1")
     config = configure(data, "modern", steps=1, ema=0.99)
@@ -592,6 +611,7 @@ def test_the_averaged_weights_are_what_is_kept(data, tmp_path, monkeypatch):
 # ---- resume
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["recurrent-d", "original-faithful", "recurrent-d-flow", "modern"])
 def test_a_run_stopped_after_every_step_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, monkeypatch, name):
     """With optimisers of all networks, batch statistics, averaged weights, carried gradients, and who sat out."""
@@ -648,6 +668,7 @@ def test_a_discriminator_that_is_certain_for_too_long_stops_the_run():
     assert step > 5
 
 
+@pytest.mark.slow
 def test_a_collapsed_discriminator_stops_the_loop(data, tmp_path, monkeypatch):
     """The same through the loop: a step that always answers with certainty."""
 
@@ -659,6 +680,7 @@ def test_a_collapsed_discriminator_stops_the_loop(data, tmp_path, monkeypatch):
         finetune(configure(data, "recurrent-d", steps=300, more={"patience": 2, "skip_above": 2.0}), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", ["pixel", "discriminator"])
 def test_what_is_not_finite_stops_the_loop_with_a_message(data, tmp_path, monkeypatch, broken):
     if broken == "pixel":
@@ -735,7 +757,7 @@ def test_an_arm_that_is_edited_under_its_name_is_another_training(data, monkeypa
 
 
 def test_the_table_of_arms_has_them_all():
-    table = describe()
+    table = arms_table()
     assert table.index.tolist() == list(ARMS)
     assert table.loc["recurrent-d-flow", "flow_adversarial"] == 1e-3
     assert all(table["description"])
@@ -750,6 +772,7 @@ def test_d_may_start_from_an_srgan_discriminator(data, tmp_path):
     assert network.config.score == "raw"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_every_network_that_learns_has_an_optimiser_and_no_other(data, name):
     state, _ = play(configure(data, name))
@@ -761,6 +784,7 @@ def test_every_network_that_learns_has_an_optimiser_and_no_other(data, name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_a_step_stays_on_its_device(data, monkeypatch, name):
     """`meta`, a device without numbers, stands for a GPU: what is left on the CPU cannot be joined with it."""

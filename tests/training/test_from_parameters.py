@@ -41,6 +41,7 @@ def data(tmp_path_factory):
     return tiny.write_clips(tmp_path_factory.mktemp("clips"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["original-faithful", "recurrent-d"])
 def test_step_by_hand_logs_what_the_training_logs(arm: str, data, tmp_path):
     config = tiny.finetuning(data, arm, steps=1)
@@ -83,6 +84,7 @@ def test_gradient_maps_of_terms_that_share_the_discriminators_features(data):
     assert all(gradient.abs().sum() > 0 for gradient in maps.values())
 
 
+@pytest.mark.slow
 def test_discriminator_alone_leaves_the_generator_as_it_is(data):
     history = first_step.train_discriminator_only(tiny.finetuning(data, "recurrent-d", steps=1), 3)
     assert history["step"].tolist() == [1, 2, 3]

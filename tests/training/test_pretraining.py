@@ -224,6 +224,7 @@ def test_an_integer_stands_for_a_float():
 # ---- learning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["l1", "charbonnier"])
 def test_pretraining_overfits_one_clip(tmp_path, loss):
     """Of one still septuplet the network must learn more than bicubic, where it starts."""
@@ -276,6 +277,7 @@ def test_a_batch_in_one_is_the_textbook_step_bit_for_bit(data, tmp_path):
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path).items())
 
 
+@pytest.mark.slow
 def test_a_recurrent_generator_learns_from_the_inner_frames_and_keeps_its_flow(data, tmp_path, monkeypatch):
     monkeypatch.setitem(generators.PRESETS, "basicvsr", BasicVSRConfig(features=4, blocks=1, upsampled=4))
     config = dataclasses.replace(tiny.pretraining(data, steps=1, learning_rate=1e-3, warmup=0), generator="basicvsr")
@@ -301,7 +303,7 @@ def test_accumulated_gradients_give_the_same_training(data, tmp_path, monkeypatc
     """Tolerance 2e-6 on weights that moved by up to 4 steps of 1e-3: gradients are summed in another order."""
     sizes = []
     monkeypatch.setattr(
-        pretraining, "generate", lambda network, lr, flows: sizes.append(len(lr)) or generate(network, lr, flows)
+        pretraining, "generate", lambda *given, **named: sizes.append(len(given[1])) or generate(*given, **named)
     )
     pretrain(tiny.pretraining(data, batch=4, clip_gradient=0.03), tmp_path / "plain")
     pretrain(tiny.pretraining(data, batch=4, clip_gradient=0.03, accumulate=accumulate), tmp_path / "divided")
@@ -368,6 +370,7 @@ def test_the_best_weights_need_validation():
             config(optim=tiny.optim(keep_best=True), validate_every=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"ema": 0.9, "clip_gradient": 0.01, "warmup": 2, "seed": 3}])
 def test_a_run_stopped_after_every_step_equals_an_uninterrupted_one_bit_for_bit(data, tmp_path, monkeypatch, changes):
     config = tiny.pretraining(data, steps=4, validate_every=2, **changes)
@@ -650,6 +653,7 @@ def test_a_validation_log_becomes_two_curves():
 # ---- processes of their own
 
 
+@pytest.mark.slow
 def test_launch_repeats_the_line_of_a_failure(data, tmp_path):
     config = tiny.pretraining(tmp_path / "nothing")
     with pytest.raises(InputError) as caught:
@@ -660,6 +664,7 @@ def test_launch_repeats_the_line_of_a_failure(data, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_launch_stops_in_time_goes_on_to_the_same_weights_and_repeats_nothing(data, tmp_path, monkeypatch):
     config, run = tiny.pretraining(data, steps=4), tmp_path / "run"
     stop_after_each_step(monkeypatch)
@@ -684,6 +689,7 @@ def test_launch_stops_in_time_goes_on_to_the_same_weights_and_repeats_nothing(da
     assert not left & {"generator.safetensors", "checkpoint.safetensors", "log.jsonl", "crops", "tensorboard"}
 
 
+@pytest.mark.slow
 def test_other_weights_behind_the_same_name_are_trained_anew(data, tmp_path):
     run, start = tmp_path / "run", tmp_path / "start.safetensors"
     save_generator(start, build_generator("rbpn-tiny"))
@@ -700,6 +706,7 @@ def test_other_weights_behind_the_same_name_are_trained_anew(data, tmp_path):
     assert (run / "log.jsonl").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_a_launched_training_which_saves_and_can_go_on(data, tmp_path, monkeypatch):
     config = tiny.pretraining(data, steps=100_000, save_every=100_000)
     log = tmp_path / "log.jsonl"
