@@ -177,9 +177,8 @@ def windows(parsed: argparse.Namespace) -> None:
         print(window, rows[str(window)], flush=True)
     if parsed.card:
         path = WEIGHTS / f"{parsed.model}.json"
-        recommended = load_upscaler(parsed.model).plan(recorded.shape[1:3]).window
         what = f"the first {len(truth)} frames of the held-out sample clip {parsed.clip}"
-        card = read_json(path) | {"windows": {"recommended": recommended, "what": what, "scores": rows}}
+        card = read_json(path) | {"windows": {"what": what, "scores": rows}}
         write_json(path, card)
         write_text(path.with_suffix(".md"), render_card(card))
 

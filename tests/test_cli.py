@@ -131,11 +131,12 @@ def test_reproduce_passes_its_options_on(monkeypatch, tmp_path):
         "--minutes",
         1.5,
         "--dry-run",
+        "--estimate",
         "--report-only",
     ]
     assert run("reproduce", "quick", *options) == 75
     named = {"out": tmp_path, "only": "a", "force": ["a", "b"], "jobs": 2, "scheduler": "tcp://x", "minutes": 1.5}
-    assert asked == [(("quick",), named | {"dry_run": True, "report_only": True})]
+    assert asked == [(("quick",), named | {"dry_run": True, "estimate": True, "report_only": True})]
 
 
 def test_mistakes_in_a_study_are_one_line(tmp_path, capsys):

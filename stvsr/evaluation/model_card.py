@@ -51,7 +51,7 @@ BRIEF_SAMPLE_CLIPS = ScoredClips(
 def measure(methods: Sequence[str], data: str, split: str, clips: Sequence[str] = (), frames: int = 0) -> dict:
     """Return the scores of bicubic and of the generators that `methods` names: protocol -> method -> metric -> mean."""
     config = EvaluationConfig(
-        generators=tuple(methods),
+        generators=tuple(f"{name}={name}" if name in known_weights() else name for name in methods),
         data=(data,),
         split=split,
         clips=tuple(clips),
@@ -142,6 +142,8 @@ def render_card(card: dict) -> str:
     lines = [f"# {card['name']}", "", f"- **Network**: {card['parameters']:,} parameters, {config or 'as published'}"]
     if card.get("start"):
         lines.append(f"- **Start**: `{card['start']}`")
+    if card.get("window"):
+        lines.append(f"- **Window**: {card['window']} frames seen together")
     lines += [f"- **Recipe**: {card['recipe']}", f"- **Data**: {card['data']}"]
     if card["base"] == ZERO:
         lines.append("- **File**: weights in 8 bits")
@@ -159,8 +161,8 @@ def render_card(card: dict) -> str:
 
 def _window_rows(windows: dict) -> list[str]:
     """Return the scores by the frames that a recurrent generator sees together, as `benchmarks/upscale.py` measures."""
-    head = f"Scores on {windows['what']}, degradation BI, x4, by the number of frames seen together; recommended: "
-    return [f"{head}{windows['recommended']}.", "", *_score_rows(windows["scores"], "frames"), ""]
+    head = f"Scores on {windows['what']}, degradation BI, x4, by the number of frames seen together:"
+    return [head, "", *_score_rows(windows["scores"], "frames"), ""]
 
 
 def _score_rows(methods: dict[str, dict[str, float]], kind: str = "method") -> list[str]:

@@ -93,7 +93,8 @@ def launch(module: str, config: Any, folder: Path, *, processes: int = 1, nodes:
 def is_finished(config: Any, folder: Path) -> bool:
     """Return whether a folder holds the finished training of a configuration; move another training in it aside."""
     why = why_stale(stamp := read_stamp(folder / IDENTITY), asked := identity(config), folder)
-    left = [] if config.data.skip_damaged else left_out(folder)
+    may_skip = getattr(getattr(config, "data", None), "skip_damaged", False)
+    left = [] if may_skip else left_out(folder)
     why = why or (f"{len(left)} samples with damaged frames were left out" if left else "")
     if not why and (folder / GENERATOR).is_file() and stamp["made"]:
         return True

@@ -40,7 +40,7 @@ def test_card_describes_the_file(name: str):
     generator, meta = load_generator(name)
     assert card["parameters"] == sum(parameter.numel() for parameter in generator.parameters())
     assert meta["sha256"] == card["sha256"]
-    assert meta.get("window") == card.get("windows", {}).get("recommended")
+    assert meta.get("window") == card.get("window")
     assert not generator.training and next(generator.parameters()).dtype == torch.float32
 
 

@@ -136,7 +136,7 @@ def test_wrong_checkpoints_are_named(tmp_path, network):
     with pytest.raises(InputError, match="does not exist"):
         load_pwcnet(tmp_path / "none.pth")
     (tmp_path / "text.pth").write_text("no tensors here")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is not a checkpoint"):
         load_pwcnet(tmp_path / "text.pth")
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
     with pytest.raises(InputError, match="no dictionary of named tensors"):
