@@ -14,7 +14,7 @@ from stvsr.runs import hashes
 from stvsr.runs.files import load_tensors, read_json
 
 TOTAL_MB = 30
-MEASURED_AGAIN = ("rbpn-small", "triplet-0.032-s0", "basicvsr-adversarial")  # one of each base: 16 bits, RBPN, BasicVSR
+MEASURED_AGAIN = ("triplet-0.032-s0", "basicvsr-adversarial")  # one of each network
 TOLERANCE = {
     "psnr": 0.02,
     "ssim": 0.0005,

@@ -285,7 +285,7 @@ def test_only_frames_are_ever_replaced(tmp_path):
     with pytest.raises(InputError, match=r"holds thesis\.tex, which is not a frame"):
         write_frames(home, moving(2), overwrite=True)
     assert (home / "thesis.tex").read_text() == "years of work"
-    with pytest.raises(InputError, match=r"holds other\.txt, which is not a frame"), FolderWriter(tmp_path / "late") as out:
+    with pytest.raises(InputError, match=r"holds other\.txt"), FolderWriter(tmp_path / "late") as out:
         out.write(moving(1)[0])
         (tmp_path / "late").mkdir()
         (tmp_path / "late" / "other.txt").write_text("came meanwhile")
