@@ -27,6 +27,7 @@ def _fresh():
     assets.locate.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(assets.ASSETS))
 def test_every_asset_is_there_with_its_hash_and_its_package_is_pinned(name):
     path, asset = assets.locate(name), assets.ASSETS[name]

@@ -159,6 +159,7 @@ def test_mistakes_in_a_study_are_one_line(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_of_a_study_writes_nothing(tmp_path, capsys):
     assert run("reproduce", "smoke", "--dry-run", "--out", tmp_path / "out") == 0
     lines = capsys.readouterr().out.splitlines()

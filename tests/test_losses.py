@@ -177,6 +177,7 @@ def test_lpips_as_a_loss_is_the_metric_and_its_gradient_reaches_the_output_only(
     assert losses.lpips_loss(target, target, network).item() == 0
 
 
+@pytest.mark.slow
 def test_temporal_lpips_of_a_still_video_is_the_truths_own_change_and_otherwise_tlp_bounds_it_from_below():
     generator = torch.Generator().manual_seed(0)
     frames = torch.randint(0, 256, (2, 3, 32, 32, 3), generator=generator, dtype=torch.uint8)

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -131,6 +132,7 @@ def test_tiles_cover_a_frame_and_an_upscaler_without_borders_shows_no_seam(size,
 VALUES = st.floats(-50, 50, allow_nan=False, width=32)
 
 
+@pytest.mark.slow
 @QUICK
 @given(clips=st.integers(1, 8), seeds=st.integers(1, 3), frames=st.integers(4, 9), data=st.data())
 def test_an_interval_holds_its_mean_and_moves_and_mirrors_with_the_values(clips, seeds, frames, data):
@@ -183,6 +185,7 @@ def test_a_log_with_noise_keeps_its_whole_entries_or_is_refused_in_one_line(tmp_
     assert all(type(entry["step"]) is int for entry in entries or ())
 
 
+@pytest.mark.slow
 @QUICK
 @given(content=st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()))
 def test_any_content_in_the_place_of_json_is_an_object_or_one_line(tmp_path_factory, content):

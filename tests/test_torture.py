@@ -15,6 +15,7 @@ def restored(monkeypatch):
     monkeypatch.setenv("STVSR_CACHE", os.environ["STVSR_CACHE"])
 
 
+@pytest.mark.slow
 def test_damaged_inputs_are_refused_in_one_line_or_made_again(tmp_path):
     ways = len(torture.DAMAGES) + len(torture.PLACES)
     assert torture.corrupt(tmp_path / "inputs", 13 * ways, seed=1) == []

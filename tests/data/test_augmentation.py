@@ -96,6 +96,7 @@ def oriented(frames: np.ndarray, drawn: Draw) -> np.ndarray:
     return np.flip(frames, 0) if drawn.reverse else frames
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["bi", "bd"])
 @pytest.mark.parametrize("corner", [(0, 0), (0, 12), (8, 0), (8, 12), (3, 5), (1, 11)])
 def test_a_degraded_patch_is_the_patch_of_the_degraded_frame(mode, corner):

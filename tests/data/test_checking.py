@@ -19,6 +19,7 @@ def frame(root, name, index):
     return root / "sequences" / name / f"im{index}.png"
 
 
+@pytest.mark.slow
 def test_a_good_folder_has_facts_and_no_faults(root):
     report = check_data(str(root))
     assert not report.faults
@@ -51,6 +52,7 @@ def test_the_archive_is_checked_without_unpacking(root, tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_lists_that_do_not_fit_the_folders_are_reported(root):
     with (root / "sep_testlist.txt").open("a") as file:
         file.write("00001/0001\n00009/0001\n00001/0005\n")
@@ -90,6 +92,7 @@ def test_a_png_that_does_not_end_as_one_is_not_whole(root, content, whole):
     assert not is_whole(root / "nothing.png")
 
 
+@pytest.mark.slow
 def test_the_command_prints_ten_faults_of_a_kind_writes_all_and_returns_2(root, tmp_path, capsys):
     assert cli.main(["data", "check", str(root)]) == 0
     assert "nothing is wrong" in capsys.readouterr().out

@@ -74,6 +74,7 @@ def test_an_incomplete_vimeo_tree_is_named(tmp_path):
         load_clips(str(root), "official-train")[0].frames()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_lists_of_editors_on_windows_are_read(tmp_path, encoding):
     root = vimeo(tmp_path / "vimeo")
@@ -233,6 +234,7 @@ def test_a_sample_config_names_what_is_wrong(changes, message):
 # ---- shots
 
 
+@pytest.mark.slow
 def test_the_cuts_of_bikes_are_found():
     clips = load_clips("samples:bikes")
     assert [clip.start for clip in clips] == [0, 30, 76, 137, 187, 242]
@@ -361,6 +363,7 @@ def test_a_sample_has_the_stated_shapes_and_ranges(tmp_path, targets):
     assert torch.equal((sample["lr"] * 255).round() / 255, sample["lr"])  # 8-bit input, as a file would be
 
 
+@pytest.mark.slow
 def test_longer_clips_are_drawn_more_often(tmp_path):
     write_folder(tmp_path / "long", np.full((30, 32, 32, 3), 200, np.uint8))
     write_folder(tmp_path / "short", np.full((10, 32, 32, 3), 20, np.uint8))

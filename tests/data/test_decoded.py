@@ -56,6 +56,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 @pytest.mark.parametrize("suffix", [".npy", ".json"])
 def test_a_damaged_cache_is_made_again_with_a_line(tmp_path, cache, capfd, damage, suffix):
@@ -79,6 +80,7 @@ def test_the_checksum_is_compared_once_per_process(tmp_path, cache, monkeypatch)
     assert calls == []
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_a_video(tmp_path, cache):
     """Traced allocations of Python and NumPy while decoding 20 and 160 frames of 83 kB; the file itself is mapped."""
     peaks = []

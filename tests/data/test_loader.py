@@ -35,6 +35,7 @@ def resize(path):
     Image.fromarray(panning(1, 40, 56)[0]).save(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_batches_do_not_depend_on_the_number_of_workers(tmp_path, workers):
     samples = dataset(write_clips(tmp_path))
@@ -112,12 +113,14 @@ class Signalled(Dataset):
         return {"index": torch.tensor(index)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ENDING)
 def test_workers_outlive_the_signals_that_end_a_run(number):
     found = list(load_batches(Signalled(number), [[0], [1]], workers=1))
     assert [batch["index"].tolist() for batch in found] == [[0], [1]]
 
 
+@pytest.mark.slow
 def test_a_suspended_worker_is_one_line_and_leaves_no_process(monkeypatch):
     monkeypatch.setattr(loader, "TIMEOUT", 1)
     before = multiprocessing.active_children()

@@ -107,6 +107,7 @@ def test_a_changed_list_is_read_again(tmp_path):
 # ---- the zip archive
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_the_archive_gives_the_same_clips_as_the_folder(tmp_path, method):
     root = write_vimeo(tmp_path / "folder", train=names(4), test=names(6)[4:])

@@ -241,6 +241,7 @@ def test_the_block_variance_is_that_of_a_drawn_bootstrap():
     assert bootstrap.block_variance(frames, length) == pytest.approx(drawn.var(), rel=0.03)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "correlation"), [(7, 0.5), (24, 0.8)])
 def test_short_clips_are_corrected_for_their_autocorrelation(frames, correlation):
     random = np.random.default_rng(7)
@@ -328,6 +329,7 @@ def test_an_arm_that_equals_its_twin_is_hardly_ever_credited(clips, seeds):
     assert uncorrected / runs > max(0.1, 2 * credited / runs)  # what a missing correction would let through is seen
 
 
+@pytest.mark.slow
 def test_only_the_difference_from_the_twin_is_attributed_to_the_discriminator():
     found = compare(with_twins(np.random.default_rng(0), 2, 1, effect=-0.5), twins=TWINS)
     lpips = found[found["metric"] == "lpips"].set_index(["arm", "reference"]).sort_index()
@@ -349,6 +351,7 @@ def test_only_the_difference_from_the_twin_is_attributed_to_the_discriminator():
     assert "discriminator" not in sentences["t1", "pixel-control"]
 
 
+@pytest.mark.slow
 def test_two_arms_of_one_twin_differ_in_what_they_add_to_it():
     found = compare(with_twins(np.random.default_rng(0), 2, 1, effect=-0.5), "d2", twins=TWINS)
     sentences = found[found["metric"] == "lpips"].set_index(["arm", "reference"])["sentence"].sort_index()
@@ -372,6 +375,7 @@ def test_a_study_without_the_control_compares_twins_only_and_one_whose_control_i
     assert compare(rows[rows["arm"].isin(["t1", "t2"])], None, twins=TWINS).empty
 
 
+@pytest.mark.slow
 def test_a_demonstration_is_compared_with_its_twin_of_equal_length_and_with_nothing_else():
     rows = with_twins(np.random.default_rng(1), 1, 1)
     found = compare(rows, demonstrations=["t1", "d1"], twins=TWINS)
@@ -385,6 +389,7 @@ def test_a_demonstration_is_compared_with_its_twin_of_equal_length_and_with_noth
 # Ranges ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("metric", "scale"), [("psnr", 30), ("ssim", 1), ("lpips", 0.3), ("tof", 1), ("tlp100_signed", 1)]
 )

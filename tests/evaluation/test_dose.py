@@ -47,6 +47,7 @@ def test_arms_are_grouped_by_kind_and_dose():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_contrasts_are_differences_at_equal_dose_and_their_mean():
     found = contrasts(measured()).set_index(["contrast", "metric", "doses"]).sort_index()
     difference = found.loc[("triplet - blind", "tof"), "difference"]
@@ -65,6 +66,7 @@ def test_contrasts_are_differences_at_equal_dose_and_their_mean():
     assert smallest["p_holm"] == pytest.approx(4 * smallest["p"])
 
 
+@pytest.mark.slow
 def test_only_doses_that_both_kinds_have_are_compared():
     rows = measured()
     found = contrasts(rows[rows["arm"] != "blind-0.4"])

@@ -71,6 +71,7 @@ def luma(frame: np.ndarray) -> np.ndarray:
     return frame @ np.array([65.481, 128.553, 24.966]) / 255 + 16
 
 
+@pytest.mark.slow
 def test_bicubic_is_always_there_and_scored_as_the_protocol_says(clips, tmp_path):
     metrics = run(configure(clips), tmp_path)
     assert set(metrics["method"]) == {"bicubic"}
@@ -178,6 +179,7 @@ def test_only_what_depends_on_changed_weights_is_made_again(clips, weights, tmp_
     assert changed == {"g"}
 
 
+@pytest.mark.slow
 def test_another_degradation_makes_inputs_and_outputs_again(clips, tmp_path):
     run(configure(clips), tmp_path)
     bi = read_clip(tmp_path / "outputs/bicubic/clip0")
@@ -238,6 +240,7 @@ def test_two_clips_of_one_name_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_method_is_made_again(clips, weights, tmp_path, monkeypatch):
     config = configure(clips, generators=(f"g={weights / 'start.safetensors'}",))
     names = prepare_clips(config, tmp_path)

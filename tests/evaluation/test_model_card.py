@@ -113,6 +113,7 @@ def test_adversarial_weights_look_better_than_their_starts_and_stay_coherent():
             assert scores[name]["tof"] < scores["bicubic"]["tof"]
 
 
+@pytest.mark.slow
 def test_clips_that_cannot_be_read_leave_no_weights_behind(tmp_path, monkeypatch):
     monkeypatch.setattr(model_card, "WEIGHTS", tmp_path)
     monkeypatch.setattr(model_card, "SAMPLE_CLIPS", dataclasses.replace(model_card.SAMPLE_CLIPS, clips=("absent",)))

@@ -86,6 +86,7 @@ def test_every_figure_has_alt_text_with_the_values_it_shows(drawn):
     assert "true frames end at 0.80, generated frames end at 0.30" in style.alt(drawn["discriminator_scores"])
 
 
+@pytest.mark.slow
 def test_a_gradient_that_never_arrives_is_said_in_words(drawn):
     said = "adversarial gradient: exactly 0 at every step"
     assert said in drawn["gradient_norms"].axes[0].get_xlabel()

@@ -230,6 +230,7 @@ def test_bad_targets_are_refused_before_work(tmp_path, capsys):
     assert len(read_clip(tmp_path / "there.mp4")) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["out.mp4", "out"])
 def test_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path, capsys, target):
     noise = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)

@@ -164,6 +164,7 @@ SOUNDS = [  # source, codec of its sound, targets that refuse it, what they prop
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "codec", "refusing", "remedy"), SOUNDS)
 def test_sound_is_kept_or_refused_with_a_container_that_takes_it(tmp_path, capsys, suffix, codec, refusing, remedy):
     source = film(tmp_path / f"in{suffix}", "mpeg4" if suffix == ".avi" else "libx264", order="va", sound_codec=codec)
@@ -180,6 +181,7 @@ SUBTITLES = [(".mkv", "subrip"), (".mkv", "ass"), (".mp4", "mov_text"), (".mov",
              (".ts", "dvb_teletext")]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "codec"), SUBTITLES)
 def test_subtitles_and_data_are_named_when_they_are_left_out(tmp_path, capsys, suffix, codec):
     source, more = film(tmp_path / "in.mkv", "libx264"), tmp_path / f"more{suffix}"
@@ -206,6 +208,7 @@ def test_subtitles_and_data_are_named_when_they_are_left_out(tmp_path, capsys, s
 RATES = {"F1:1000000000": False, "F2147483647:1": False, "F1:1000": True, "F90000:1": True, "F0:0": True, "": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", list(RATES))
 def test_absurd_frame_rates_are_written_or_refused_in_one_line(tmp_path, capsys, rate):
     frame = b"FRAME\n" + bytes(16 * 16 * 3 // 2)
@@ -385,6 +388,7 @@ def test_degrade_keeps_names(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["im10.png", "im8.png", "im9.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
 def test_a_recording_that_starts_between_key_frames_begins_at_the_next_one(tmp_path, capsys, codec):
     source = film(tmp_path / "whole.ts", codec, options={"g": "6", "bf": "0"})
@@ -420,6 +424,7 @@ def test_strict_refuses_damaged_and_missing_frames_and_leaves_nothing(tmp_path, 
     assert not (tmp_path / "out2").exists()
 
 
+@pytest.mark.slow
 def test_evaluate_names_damage_on_either_side_and_refuses_it_when_strict(tmp_path, capsys):
     source = film(tmp_path / "whole.mp4", "libx264", options={"g": "12", "bf": "0"})
     with av.open(str(source)) as given:

@@ -27,12 +27,14 @@ def pair() -> tuple[np.ndarray, np.ndarray]:
     return blurred(frame[None])[0], frame
 
 
+@pytest.mark.slow
 def test_recorded_lpips_is_reproduced():
     truth, bicubic, scores = recorded()
     values = [lpips(result, target) for result, target in zip(bicubic, truth, strict=True)]
     assert np.mean(values) == pytest.approx(scores["lpips_alex_full_frame"], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("net", "name"), [("alex", "lpips"), ("vgg", "lpips_vgg")])
 def test_lpips_from_features_is_that_of_the_package(net, name, pair):
     network = perceptual.network(name, "cpu").network

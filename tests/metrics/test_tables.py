@@ -245,6 +245,7 @@ def test_a_truth_that_scale_does_not_divide_goes_through_all_commands(tmp_path, 
     assert pd.read_csv(tmp_path / "scores.csv")["value"].tolist() == pytest.approx(rows["value"].tolist())
 
 
+@pytest.mark.slow
 def test_nested_and_stray_entries_are_understood_or_named(clips, capsys):
     rows = evaluate({"soft": clips / "soft"}, clips / "truth", "literature-y", progress=False)
     for name in ("city", "walk"):

@@ -49,6 +49,7 @@ def grainy(clip: np.ndarray) -> np.ndarray:
     return (clip + np.random.default_rng(0).integers(-6, 7, clip.shape)).clip(0, 255).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_blur_is_seen_by_lpips_and_not_by_tof_alone(clip):
     soft, noisy = blurred(clip, 1.0), grainy(clip)
     lpips = [np.mean([perceptual.lpips(*pair) for pair in zip(video, clip, strict=True)]) for video in (soft, noisy)]

@@ -140,6 +140,7 @@ def test_clips_of_a_batch_do_not_mix(tiny):
     assert torch.allclose(together, apart, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_flow_at_half_the_size_is_that_of_frames_averaged_in_blocks_of_four():
     torch.manual_seed(0)
     network = BasicVSR(BasicVSRConfig(features=4, blocks=1, upsampled=2, flow_shrink=2))

@@ -96,6 +96,7 @@ def test_a_name_in_the_weights_folder_is_found(tmp_path, monkeypatch):
 # ---- published checkpoints
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["basicvsr", "basicvsr-fast"])
 def test_tensors_alone_keep_the_size_at_which_a_preset_estimates_flow(tmp_path, preset):
     torch.save(build_generator(preset).state_dict(), tmp_path / "mine.pth")
@@ -252,6 +253,7 @@ ODD = {  # what is saved as .pth, from a state dict; what the line says
 }
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("kind", list(ODD))
 def test_odd_checkpoints_are_one_line(tmp_path, kind):
@@ -262,6 +264,7 @@ def test_odd_checkpoints_are_one_line(tmp_path, kind):
     assert "odd.pth" in str(raised.value) and "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
 def test_weights_of_every_floating_point_type_load(tmp_path, dtype):
     network = rbpn()

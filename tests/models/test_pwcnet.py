@@ -41,6 +41,7 @@ def test_state_has_the_published_names_shapes_and_order(recorded, network):
     )
 
 
+@pytest.mark.slow
 def test_flow_equals_the_publishers(recorded, network):
     with torch.no_grad():
         flow = network(recorded["first"], recorded["second"])

@@ -85,6 +85,7 @@ def test_features_tell_blur_from_a_small_shift_in_brightness(images):
     )
 
 
+@pytest.mark.slow
 def test_mistakes_are_named(tmp_path, checkpoint19):
     with pytest.raises(InputError, match="vgg11"):
         VGGFeatures(network="vgg11")

@@ -82,6 +82,7 @@ def test_headline_counts_verdicts_against_twins(small):
     )
 
 
+@pytest.mark.slow
 def test_what_the_twin_does_too_is_not_credited_to_the_discriminator(small):
     """The quick study of an earlier version: recurrent-d scores as its twin, both better than pixel-control."""
     means = {
@@ -267,6 +268,7 @@ def test_the_study_of_time_has_one_table_per_protocol_and_one_chart_per_endpoint
     assert "The twin, dose 0:" in str(drawn[0].svg) and "blind to time reaches" in str(drawn[0].svg)
 
 
+@pytest.mark.slow
 def test_other_studies_have_no_doses(full):
     run = load_run(full)
     assert run.contrasts.empty and run.slopes.empty and not charts.doses(run)

@@ -91,6 +91,7 @@ TABLES = {  # damage to a table of the report, from its header and rows
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", list(TABLES))
 @pytest.mark.parametrize("name", ["metrics.csv", "summary.csv", "comparisons.csv"])
 def test_a_damaged_table_is_one_line_that_names_it(small, tmp_path, name, damage):
@@ -154,6 +155,7 @@ def test_command_prints_where_the_report_is(small, capsys):
     assert capsys.readouterr().out.strip() == str(small / "report.html")
 
 
+@pytest.mark.slow
 def test_a_broken_notebook_is_left_out(small, tmp_path):
     copy = shutil.copytree(small, tmp_path / "copy")
     (copy / "steps" / "evaluate" / "notebook.ipynb").write_text("no notebook")

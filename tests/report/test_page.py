@@ -32,6 +32,7 @@ def test_first_screen_has_question_answers_with_intervals_and_one_figure(page):
     assert "Scatter plot of 8 methods" in alt
 
 
+@pytest.mark.slow
 def test_failures_are_shown_as_failures(page):
     assert "1 of 8 steps failed" in page.select_one(".banner").text
     assert "loss is NaN at step 40" in page.select_one("ul.answers").text

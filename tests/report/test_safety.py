@@ -23,6 +23,7 @@ def attributes_of(page: BeautifulSoup):
         yield from ((element, name, value) for name, value in element.attrs.items())
 
 
+@pytest.mark.slow
 def test_nothing_is_loaded_from_outside(full, page):
     loading = ("src", "poster", "srcset", "data", "action", "formaction", "background", "xlink:href")
     for element, name, value in attributes_of(page):
@@ -67,6 +68,7 @@ def test_hostile_names_stay_text(tmp_path):
     assert soup_of(folder.parent / "index.html").select_one("h2 a")["href"] == "%3Ci%3E%26run/report.html"
 
 
+@pytest.mark.slow
 def test_notebooks_lose_scripts_and_outside_pictures(tmp_path):
     html = (
         "<script>alert(1)</script><img src='https://example.org/x.png'>"
@@ -86,6 +88,7 @@ def test_notebooks_lose_scripts_and_outside_pictures(tmp_path):
     assert page.title.text == "<b>"
 
 
+@pytest.mark.slow
 def test_places_of_the_machine_are_not_in_the_report(small, tmp_path):
     copy = shutil.copytree(small, tmp_path / "copy")
     manifest = json.loads((copy / "run.json").read_text())
@@ -104,6 +107,7 @@ def test_places_of_the_machine_are_not_in_the_report(small, tmp_path):
     assert "small/steps/pretrain/generator.safetensors" in text
 
 
+@pytest.mark.slow
 def test_two_builds_differ_in_one_date_line(small, monkeypatch, tmp_path):
     copy = shutil.copytree(small, tmp_path / "copy")
     pages = []
@@ -121,6 +125,7 @@ def test_two_builds_differ_in_one_date_line(small, monkeypatch, tmp_path):
     assert tables_now == {path.name: path.read_bytes() for path in (copy / "tables").iterdir()}
 
 
+@pytest.mark.slow
 def test_media_above_the_budget_go_beside_the_report(small, tmp_path):
     copy = shutil.copytree(small, tmp_path / "copy")
     whole = build_report(copy, budget_mb=50).stat().st_size
@@ -139,6 +144,7 @@ def test_media_above_the_budget_go_beside_the_report(small, tmp_path):
     assert [path.name for path in (copy / "media").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_middle_frame_is_embedded_before_all_others(small):
     scene = read_scenes(load_run(small))[0]
     ranks = [item.rank for item in scene.frames["truth"]]

@@ -101,6 +101,7 @@ def test_changelog_has_the_groups_of_keep_a_changelog():
     assert "## Unreleased\n" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_studies_fit_their_notebooks(path: Path, tmp_path: Path):
     study = load_study(path.stem, tmp_path)

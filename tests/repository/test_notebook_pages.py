@@ -63,6 +63,7 @@ def test_pages_load_nothing_and_say_nothing_of_the_machine(pages):
         assert "progress bar" not in page and str(pages) not in page
 
 
+@pytest.mark.slow
 def test_equations_are_mathml_with_their_numbers_and_code_stays_as_it_is(pages):
     page = (pages / "06_motion.html").read_text("utf-8")
     assert page.count('class="equation"') == 4

@@ -28,6 +28,7 @@ def hold(path):
     return process
 
 
+@pytest.mark.slow
 def test_another_process_is_named_and_a_dead_one_holds_nothing(tmp_path):
     path = tmp_path / "deep" / ".lock"
     process = hold(path)

@@ -173,6 +173,7 @@ def test_all_faults_come_at_once(tmp_path, data):
     assert [message for _, message in together if not any(message in line for line in found)] == []
 
 
+@pytest.mark.slow
 def test_damaged_and_missing_frames_are_found_without_a_full_scan(tmp_path, data):
     root = shutil.copytree(data / "vimeo", tmp_path / "data" / "vimeo")
     shutil.copytree(data / "Vid4", tmp_path / "data" / "Vid4")
@@ -199,6 +200,7 @@ def test_clips_too_short_or_small_to_be_measured_are_found(tmp_path, data):
     assert any("needs at least 48x48" in line for line in found)
 
 
+@pytest.mark.slow
 def test_a_finished_checkpoint_of_another_size_is_found_by_reading_it(tmp_path, data):
     save_generator(tmp_path / "mine.safetensors", build_generator("rbpn-small"))
     found = faults(tmp_path, data, ('initial_weights = ""', f'initial_weights = "{tmp_path / "mine.safetensors"}"'))

@@ -105,6 +105,7 @@ def test_steps_go_to_a_dask_cluster_when_asked(room):
     assert all(read_json(path)["status"] == "done" for path in room.glob("reports/s/steps/*/step.json"))
 
 
+@pytest.mark.slow
 def test_a_dask_worker_with_other_code_is_refused():
     own = hashes.package_hash()
     pipeline._require_same_code({"tcp://10.0.0.1:1": own})

@@ -121,6 +121,7 @@ def test_a_step_depends_on_its_own_arm_and_on_no_other(copied, monkeypatch):
     assert [name for name in changed if changed[name] != other["modules"][name]] == ["stvsr.arms"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "uses"),
     [("02_rbpn_pretraining", False), ("03_adversarial_finetuning", True), ("04_ablation_evaluation", True)],

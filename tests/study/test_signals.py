@@ -55,6 +55,7 @@ def test_ignored_signals_stay_ignored(monkeypatch):
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_a_second_run_of_a_folder_is_one_clear_line(room):
     notebook(room / "notebooks" / "work.ipynb", PARAMETERS)
     study(room, '[[steps]]\nid = "a"\nnotebook = "work"\n')

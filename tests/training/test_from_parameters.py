@@ -64,6 +64,7 @@ def test_step_by_hand_logs_what_the_training_logs(arm: str, data, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_no_adversarial_gradient_of_2019_reaches_a_weight(data):
     faithful, corrected = (
         first_step.prepare_first_step(tiny.finetuning(data, arm)) for arm in ("original-faithful", "recurrent-d")

@@ -112,6 +112,7 @@ def test_weights_are_identified_by_content_and_not_by_place(tmp_path):
     assert identity(tiny.pretraining(tmp_path, start=str(moved))) != before
 
 
+@pytest.mark.slow
 def test_a_second_launch_into_a_folder_names_the_first(tmp_path):
     with locked(tmp_path / ".launch.lock", "this"), pytest.raises(InputError) as caught:
         launch("endless", EndlessConfig(), tmp_path)

@@ -44,6 +44,7 @@ def equal(first, second) -> bool:
     return all(torch.equal(value, weights(second)[name]) for name, value in weights(first).items())
 
 
+@pytest.mark.slow
 def test_another_draw_takes_the_place_of_a_damaged_one_and_the_others_stay(damaged, tmp_path):
     whole = SeptupletDataset(load_clips(str(tiny.write_clips(tmp_path / "whole"))), SMALL, seed=0, length=30)
     left = SeptupletDataset(load_clips(str(damaged)), SMALL, seed=0, length=30, skip_damaged=True)
@@ -57,6 +58,7 @@ def test_another_draw_takes_the_place_of_a_damaged_one_and_the_others_stay(damag
     assert torch.equal(left[found[0]]["lr"], again[found[0]]["lr"])
 
 
+@pytest.mark.slow
 def test_a_missing_frame_and_one_of_another_size_are_damage_too(damaged):
     (damaged / "clip0" / "000.png").write_bytes(b"")
     clips = load_clips(str(damaged))

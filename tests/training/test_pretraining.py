@@ -100,6 +100,7 @@ def test_step_falls_to_a_tenth_and_constant_does_not_fall():
     assert learning_rate(9, dataclasses.replace(config, schedule="constant")) == 1.0
 
 
+@pytest.mark.slow
 def test_the_schedule_reaches_the_optimiser(data, tmp_path):
     pretrain(tiny.pretraining(data, steps=5, warmup=2, schedule="cosine", learning_rate=1e-4), tmp_path)
     config = tiny.optim(steps=5, warmup=2, schedule="cosine", learning_rate=1e-4)
@@ -237,6 +238,7 @@ def test_pretraining_overfits_one_clip(tmp_path, loss):
     assert log[-1] < 0.8 * log[0]
 
 
+@pytest.mark.slow
 def test_overfit_shows_its_progress_or_says_there_is_none(data):
     config = tiny.pretraining(data)
     torch.manual_seed(0)
@@ -298,6 +300,7 @@ def test_a_recurrent_generator_learns_from_the_inner_frames_and_keeps_its_flow(d
     assert all(torch.equal(value, expected[name]) for name, value in weights(tmp_path).items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulated_gradients_give_the_same_training(data, tmp_path, monkeypatch, accumulate):
     """Tolerance 2e-6 on weights that moved by up to 4 steps of 1e-3: gradients are summed in another order."""
@@ -314,6 +317,7 @@ def test_accumulated_gradients_give_the_same_training(data, tmp_path, monkeypatc
         assert plain == pytest.approx(divided, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains_nearly_alike_and_is_never_chosen_for_a_cpu(data, tmp_path):
     assert not Precision("auto", torch.device("cpu")).enabled
     logs = {}
@@ -385,6 +389,7 @@ def test_a_run_stopped_after_every_step_equals_an_uninterrupted_one_bit_for_bit(
     assert not (tmp_path / "pieces" / "checkpoint.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_crashed_between_checkpoints_goes_on_from_the_last_one(data, tmp_path, monkeypatch):
     config = tiny.pretraining(data, steps=6, save_every=2)
     assert pretrain(config, tmp_path / "whole")
@@ -406,6 +411,7 @@ def test_a_run_that_crashed_between_checkpoints_goes_on_from_the_last_one(data, 
     assert logged(tmp_path / "whole") == logged(tmp_path / "crashed")
 
 
+@pytest.mark.slow
 def test_seconds_go_on_counting_after_a_resume(data, tmp_path, monkeypatch):
     stop_after_each_step(monkeypatch)
     for _ in range(3):
@@ -422,6 +428,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(data, tmp_path, monkey
         pretrain(tiny.pretraining(data, learning_rate=2e-3), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_when_its_start_has_moved_and_not_when_it_has_changed(data, tmp_path, monkeypatch):
     start, moved = tmp_path / "start.safetensors", tmp_path / "elsewhere" / "start.safetensors"
     save_generator(start, build_generator("rbpn-tiny"))
@@ -447,6 +454,7 @@ def test_a_checkpoint_that_says_nothing_of_its_configuration_is_refused(tmp_path
         Checkpoint(tmp_path, tiny.optim(), {}, {}, ALONE).load()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run_and_another_another(data, tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         pretrain(tiny.pretraining(data, steps=2, seed=seed), tmp_path / name)
@@ -454,6 +462,7 @@ def test_the_same_seed_gives_the_same_run_and_another_another(data, tmp_path):
     assert not identical(tmp_path / "a", tmp_path / "c")
 
 
+@pytest.mark.slow
 def test_loader_processes_change_nothing(data, tmp_path):
     config = tiny.pretraining(data, steps=3)
     pretrain(config, tmp_path / "none")
@@ -480,6 +489,7 @@ def test_carried_gradients_are_part_of_a_checkpoint(tmp_path):
 # ---- log and guards
 
 
+@pytest.mark.slow
 def test_the_log_has_the_due_steps_only_and_tensorboard_the_same(data, tmp_path):
     pretrain(tiny.pretraining(data, steps=7, log_every=3, validate_every=5), tmp_path)
     log = logged(tmp_path)
@@ -500,6 +510,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_a_message(data, tmp_path, 
         pretrain(tiny.pretraining(data), tmp_path / "diverged")
 
 
+@pytest.mark.slow
 def test_a_broken_state_never_gets_into_a_checkpoint(data, tmp_path, monkeypatch):
     """The loss breaks between two logged steps and before a checkpoint: the last good checkpoint stays."""
     calls = []
@@ -729,6 +740,7 @@ def test_ctrl_c_reaches_a_launched_training_which_saves_and_can_go_on(data, tmp_
     assert [entry["step"] for entry in logged(tmp_path)] == list(range(1, done + 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_two_processes_equal_one(data, tmp_path, accumulate):
     """Tolerance 1e-5 on weights that moved by up to 4 steps of 1e-3: gradients are summed in another order."""
@@ -779,6 +791,7 @@ def test_two_processes_equal_one_with_batch_norm_labels_orders_and_maxima(data, 
             assert found[0] == pytest.approx(found[1], rel=1e-3), (arm, term)
 
 
+@pytest.mark.slow
 def test_two_processes_fine_tune_alike_stop_together_and_equal_one(data, tmp_path):
     """Tolerance 5e-4 on weights that moved by up to 3 steps of 1e-3, and most of them far less.
 

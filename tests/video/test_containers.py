@@ -49,6 +49,7 @@ def make(path, codec, pix_fmt, sound_codec, order="v", **changes):
     return film(path, codec, pix_fmt=pix_fmt, sound_codec=sound_codec, order=order, options=options, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "codec", "pix_fmt", "sound", "order"), FILES)
 def test_all_frames_are_read_in_order_with_their_times(tmp_path, suffix, codec, pix_fmt, sound, order):
     path = make(tmp_path / f"clip{suffix}", codec, pix_fmt, sound, order)
@@ -70,6 +71,7 @@ STARTS = [(".mp4", "libx264"), (".mov", "prores_ks"), (".mkv", "libx264"), (".we
 FORMATS = {(suffix, codec): (pix_fmt, sound) for suffix, codec, pix_fmt, sound, _ in KINDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "codec"), STARTS)
 @pytest.mark.parametrize("open_groups", [False, True])
 def test_a_part_equals_the_same_frames_of_the_whole(tmp_path, suffix, codec, open_groups):
@@ -106,6 +108,7 @@ LAYOUTS = [*((".mp4", {"movflags": flags}) for flags in MOVFLAGS), (".mkv", {"li
            (".mov", {}), (".flv", {})]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "options"), LAYOUTS)
 @pytest.mark.parametrize(("late", "seconds"), [("", 0), ("video audio", 5), ("video", 2), ("audio", 2)])
 def test_fragments_and_clocks_that_start_late_lose_nothing(tmp_path, suffix, options, late, seconds):

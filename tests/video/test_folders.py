@@ -70,6 +70,7 @@ def test_pictures_with_a_folder_next_to_them_are_frames(tmp_path):
     assert found.lone and list(found.paths) == ["clip"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".ts", ".m2ts", ".mpg", ".gif", ".flv", ".3gp", ".mxf", ".nut", ".webm", ".MP4"])
 def test_clip_folders_take_every_container(tmp_path, suffix):
     codec, pix_fmt = {".gif": ("gif", "rgb8"), ".mpg": ("mpeg2video", "yuv420p"),

@@ -120,6 +120,7 @@ def test_what_is_too_large_or_broken_is_one_line(tmp_path):
         assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("suffix", "options"),
     [(".webp", {"lossless": True}), (".png", {}), (".png", {"default_image": True}), (".gif", {}), (".apng", {}),

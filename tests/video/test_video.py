@@ -237,6 +237,7 @@ def test_error_leaves_nothing_and_interruption_a_playable_part(tmp_path):
         out.path.unlink() if out.path.is_file() else [*map(type(path).unlink, out.path.iterdir()), out.path.rmdir()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip"])
 def test_full_disk_is_said_in_one_line_and_leaves_nothing(tmp_path, name):
     noise = np.random.default_rng(0).integers(0, 256, (40, 128, 128, 3), dtype=np.uint8)
