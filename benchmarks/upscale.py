@@ -32,14 +32,14 @@ import torch
 from stvsr.assets import locate
 from stvsr.data.clips import load_clips, select_clips
 from stvsr.degradation import degrade, to_float, to_uint8
-from stvsr.evaluation.model_card import CARD_PROTOCOLS, render_card
+from stvsr.evaluation.model_card import CARD_PROTOCOLS, write_card
 from stvsr.inference.upscale_file import UpscaleConfig, upscale
 from stvsr.inference.upscaler import InferenceConfig, Upscaler, load_upscaler
 from stvsr.metrics.fidelity import psnr
 from stvsr.metrics.protocols import find_protocol
 from stvsr.metrics.scoring import score_methods
 from stvsr.models.generators import WEIGHTS, load_generator
-from stvsr.runs.files import read_json, write_json, write_text
+from stvsr.runs.files import read_json
 from stvsr.video.reader import read_clip
 from stvsr.video.writer import write_video
 
@@ -178,9 +178,7 @@ def windows(parsed: argparse.Namespace) -> None:
     if parsed.card:
         path = WEIGHTS / f"{parsed.model}.json"
         what = f"the first {len(truth)} frames of the held-out sample clip {parsed.clip}"
-        card = read_json(path) | {"windows": {"what": what, "scores": rows}}
-        write_json(path, card)
-        write_text(path.with_suffix(".md"), render_card(card))
+        write_card(path, read_json(path) | {"windows": {"what": what, "scores": rows}})
 
 
 def layout(parsed: argparse.Namespace) -> None:

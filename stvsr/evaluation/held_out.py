@@ -82,10 +82,16 @@ class EvaluationConfig:
             raise unknown("split", self.split, ALL_SPLITS)
         if self.degradation not in DEGRADATIONS:
             raise unknown("degradation", self.degradation, DEGRADATIONS)
-        least = max((find_protocol(protocol).least_frames for protocol in self.protocols), default=1)
-        if self.frames and self.frames < least:
-            raise InputError(f"frames is {self.frames}: these protocols need at least {least}, or 0 for all")
+        if self.frames and self.frames < self.least_frames:
+            raise InputError(
+                f"frames is {self.frames}: these protocols need at least {self.least_frames}, or 0 for all"
+            )
         _ = self.methods
+
+    @property
+    def least_frames(self) -> int:
+        """Frames that a clip needs for all of the protocols."""
+        return max(find_protocol(protocol).least_frames for protocol in self.protocols)
 
     @property
     def methods(self) -> dict[str, str]:
@@ -114,7 +120,7 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
             load_generator(weights)
     clips = load_clips(config.data, config.split)
     clips = select_clips(clips, config.clips) if config.clips else clips
-    least = max((find_protocol(protocol).least_frames for protocol in config.protocols), default=1)
+    least = config.least_frames
     named: dict[str, Clip] = {}
     for clip in clips:
         if len(clip) < least:
@@ -145,12 +151,13 @@ def prepare_clips(config: EvaluationConfig, folder: Path) -> list[str]:
 def upscale_clips(config: EvaluationConfig, folder: Path, clips: list[str]) -> None:
     """Run every method over every degraded clip and write its frames; current frames of the same weights are kept."""
     device, weights = pick_device(config.device), []
+    sizes = {clip: read_clip(folder / "lr" / clip, 0, 1).shape[1:3] for clip in clips}
     for name, source in tqdm(config.methods.items(), desc="methods", unit="method", mininterval=5):
         upscaler = load_upscaler(source, device, InferenceConfig(precision="full"))  # GPU and CPU scores compare
         sha256, windows = upscaler.meta["sha256"], []
         for clip in clips:
             lr = folder / "lr" / clip
-            windows.append(upscaler.plan(read_clip(lr, 0, 1).shape[1:3]).window)
+            windows.append(upscaler.plan(sizes[clip]).window)
             made_from = {"weights": sha256, "lr": read_stamp(lr / STAMP), WINDOW: windows[-1]}
             target = folder / "outputs" / name / clip
             if why_stale(read_stamp(target / STAMP), made_from, target):

@@ -131,9 +131,14 @@ def export_weights(
         "degradation": "bi",
         "scores": scores,
     }
-    write_json(path.with_suffix(".json"), card)
-    write_text(path.with_suffix(".md"), render_card(card))
+    write_card(path, card)
     return path
+
+
+def write_card(weights: Path, card: dict) -> None:
+    """Write the card beside its weights, as JSON and as Markdown."""
+    write_json(weights.with_suffix(".json"), card)
+    write_text(weights.with_suffix(".md"), render_card(card))
 
 
 def render_card(card: dict) -> str:

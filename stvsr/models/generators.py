@@ -238,15 +238,22 @@ def start_generator(preset: str, start: str, *, widen: bool = False) -> Generato
         generator = build_generator(preset)
         if isinstance(generator, BasicVSR):  # as its authors do
             generator.spynet.load_state_dict(load_spynet().state_dict())
-        return generator.train()
+        return _to_train(generator)
     generator, _ = load_generator(start)
     if widen:
         config = PRESETS[preset]
         if not (isinstance(generator, RBPN) and isinstance(config, RBPNConfig)):
             raise InputError(f"checkpoint {start} cannot be widened to {preset}: only an RBPN can, to an RBPN")
-        return widened(generator, config).train()
+        return _to_train(widened(generator, config))
     if not same_size(generator, preset):
         raise InputError(
             f"checkpoint {start} is {generator.config}, the preset {preset} is {PRESETS[preset]}: choose its preset"
         )
+    return _to_train(generator)
+
+
+def _to_train(generator: Generator) -> Generator:
+    """Return a generator in train mode; the flow network of a BasicVSR is frozen, so that no loss distorts motion."""
+    if isinstance(generator, BasicVSR):
+        generator.spynet.requires_grad_(False)
     return generator.train()

@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import torch
 
+from stvsr.data.clips import select_clips
 from stvsr.evaluation.held_out import BICUBIC, EvaluationConfig, prepare_clips, score, upscale_clips
-from stvsr.metrics.protocols import find_protocol
 from stvsr.models.generators import build_generator, save_generator
 from stvsr.runs.device import pick_device
 from stvsr.runs.files import as_json, read_log
@@ -177,11 +177,11 @@ def _train(config: PretrainingConfig | FinetuningConfig, processes: int, nodes: 
 def _evaluate(config: EvaluationConfig, checks: Checks) -> Cost:
     """Upscale and score some frames of the first clip by one generator of each size, and multiply."""
     clips = checks.clips(config.data, config.split)
-    chosen = [clip for clip in clips if not config.clips or clip.name in config.clips]
-    least = max((find_protocol(protocol).least_frames for protocol in config.protocols), default=1)
-    count = min(max(FRAMES, least), len(chosen[0]))
+    chosen = select_clips(clips, config.clips) if config.clips else clips
+    count = min(max(FRAMES, config.least_frames), len(chosen[0]))
     pixels = [min(len(c), config.frames or len(c)) * c.height * c.width for c in chosen]
     share = sum(pixels) / (count * chosen[0].height * chosen[0].width)
+    first = [chosen[0].name.replace("/", "-")]  # as `prepare_clips` names it
     with tempfile.TemporaryDirectory(prefix="stvsr-estimate-") as name, _watched() as memory:
         folder = Path(name)
         kinds = _kinds(config, checks, folder)
@@ -191,8 +191,8 @@ def _evaluate(config: EvaluationConfig, checks: Checks) -> Cost:
             one = replace(few, generators=(f"kind={weights}",)) if weights != BICUBIC else few
             place = folder / f"kind-{index}"
             seconds += _timed(prepare_clips, one, place) * share / len(kinds)
-            seconds += _timed(upscale_clips, one, place, [chosen[0].name.replace("/", "-")]) * share * methods
-        seconds += _timed(score, one, place, [chosen[0].name.replace("/", "-")]) * share * sum(kinds.values()) / 2
+            seconds += _timed(upscale_clips, one, place, first) * share * methods
+        seconds += _timed(score, one, place, first) * share * sum(kinds.values()) / 2
     gpus = int(pick_device(config.device).type == "cuda")
     return Cost(seconds=seconds, gpus=gpus, disk=checks.left_by(config), **dataclasses.asdict(memory))
 

@@ -204,9 +204,6 @@ def build_networks(arm: Arm, config: FinetuningConfig) -> Networks:
         start_generator(config.generator, config.initial_weights),
         build_discriminator(arm, config),
     )
-    if hasattr(generator, "spynet"):
-        # BasicVSR's flow network stays frozen, so that the perceptual losses cannot distort its motion estimates
-        generator.spynet.requires_grad_(False)
     flow = None
     if arm.flow_adversarial:
         flow = load_pwcnet(config.pwcnet) if config.pwcnet else load_spynet("cpu")

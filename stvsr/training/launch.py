@@ -93,8 +93,7 @@ def launch(module: str, config: Any, folder: Path, *, processes: int = 1, nodes:
 def is_finished(config: Any, folder: Path) -> bool:
     """Return whether a folder holds the finished training of a configuration; move another training in it aside."""
     why = why_stale(stamp := read_stamp(folder / IDENTITY), asked := identity(config), folder)
-    may_skip = getattr(getattr(config, "data", None), "skip_damaged", False)
-    left = [] if may_skip else left_out(folder)
+    left = [entry for entry in left_out(folder) if not config.data.skip_damaged]
     why = why or (f"{len(left)} samples with damaged frames were left out" if left else "")
     if not why and (folder / GENERATOR).is_file() and stamp["made"]:
         return True

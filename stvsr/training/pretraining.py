@@ -73,9 +73,7 @@ def pretrain(config: PretrainingConfig, folder: Path) -> bool:
     precision = Precision(optim.precision, rank.device)
     pixel_loss = losses.PIXEL_LOSSES[config.loss]
     sample = sample_config(generator, config.data)
-    if isinstance(generator, BasicVSR):
-        # its flow network stays as published; the loss is on all frames of seven but the ends, which have one neighbour
-        generator.spynet.requires_grad_(False)
+    if isinstance(generator, BasicVSR):  # the loss is on all frames of seven but the ends, which have one neighbour
         sample = replace(sample, num_frames=3, targets=5)
     session = Session(
         config,

@@ -16,7 +16,7 @@ from stvsr.data.septuplets import SampleConfig
 from stvsr.errors import InputError
 from stvsr.models.generators import Generator, save_generator
 from stvsr.runs.files import as_json, load_tensors
-from stvsr.training.batches import Batch, DataConfig, batches, open_dataset, write_data
+from stvsr.training.batches import Batch, DataConfig, batches, open_dataset, sample_config, write_data
 from stvsr.training.checkpoint import Checkpoint, Guard, finish
 from stvsr.training.distributed import Rank
 from stvsr.training.launch import BEST
@@ -100,7 +100,8 @@ class Session:
         if rank.index == 0:
             write_data(self.folder, self.dataset)
         validated = config.validate_every or crops_every
-        self.validation = validation_batch(config.data, sample, training=self.dataset.clips) if validated else None
+        shown = sample_config(generator, config.data)  # as it is used, whatever the training's own samples hold
+        self.validation = validation_batch(config.data, shown, training=self.dataset.clips) if validated else None
         self.highest = highest_so_far(self.folder, self.first_step) if config.optim.keep_best else math.inf
         self.open_files = contextlib.ExitStack()
 

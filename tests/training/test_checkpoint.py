@@ -36,6 +36,20 @@ def load(folder):
     return checkpoint.load(), module.weight.item()
 
 
+def kill_at_rename(monkeypatch, killed_at):
+    """Kill the process instead of its `killed_at`-th rename of a checkpoint."""
+    calls, replace = [], os.replace
+
+    def killed(source, target):
+        if "checkpoint-new" not in str(target):  # that one belongs to the atomic write
+            calls.append(source)
+            if len(calls) == killed_at:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(checkpoints.os, "replace", killed)
+
+
 def flip(path):
     content = bytearray(path.read_bytes())
     content[-1] ^= 4
@@ -90,16 +104,7 @@ def test_without_a_whole_checkpoint_training_starts_from_the_beginning(tmp_path,
 @pytest.mark.parametrize("killed_at", [1, 2])
 def test_a_kill_between_the_renames_loses_nothing(tmp_path, monkeypatch, killed_at):
     save(tmp_path, 2, 4)
-    calls, replace = [], os.replace
-
-    def killed(source, target):
-        if "checkpoint-new" not in str(target):  # that one belongs to the atomic write
-            calls.append(source)
-            if len(calls) == killed_at:
-                raise KeyboardInterrupt
-        replace(source, target)
-
-    monkeypatch.setattr(checkpoints.os, "replace", killed)
+    kill_at_rename(monkeypatch, killed_at)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path, 6)
     monkeypatch.undo()
@@ -129,16 +134,7 @@ def test_the_last_three_are_kept_and_the_newest_valid_one_is_used(tmp_path, caps
 def test_a_kill_between_the_renames_of_three_loses_nothing(tmp_path, monkeypatch, killed_at):
     for step in (2, 4, 6):
         make(tmp_path, float(step), keep_checkpoints=3)[0].save(step)
-    calls, replace = [], os.replace
-
-    def killed(source, target):
-        if "checkpoint-new" not in str(target):
-            calls.append(source)
-            if len(calls) == killed_at:
-                raise KeyboardInterrupt
-        replace(source, target)
-
-    monkeypatch.setattr(checkpoints.os, "replace", killed)
+    kill_at_rename(monkeypatch, killed_at)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, 8.0, keep_checkpoints=3)[0].save(8)
     monkeypatch.undo()

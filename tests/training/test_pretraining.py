@@ -318,6 +318,23 @@ def test_accumulated_gradients_give_the_same_training(data, tmp_path, monkeypatc
 
 
 @pytest.mark.slow
+def test_a_recurrent_generator_is_validated_on_seven_frames_as_it_is_used(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(generators.PRESETS, "basicvsr", BasicVSRConfig(features=4, blocks=1, upsampled=4))
+    lengths = []
+
+    def validated(network, batch, device):
+        lengths.append(batch["lr"].shape[1])
+        return {"validation_psnr": 1.0}
+
+    monkeypatch.setattr(session, "validate", validated)
+    held_out = tiny.write_folder(tmp_path / "held-out", tiny.panning(9, 48, 56, seed=99))
+    config = tiny.pretraining(data, steps=1)
+    patches = dataclasses.replace(config.data, validation=(str(held_out),))
+    pretrain(dataclasses.replace(config, generator="basicvsr", data=patches, validate_every=1), tmp_path / "run")
+    assert lengths == [7]
+
+
+@pytest.mark.slow
 def test_bfloat16_trains_nearly_alike_and_is_never_chosen_for_a_cpu(data, tmp_path):
     assert not Precision("auto", torch.device("cpu")).enabled
     logs = {}
